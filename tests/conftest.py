@@ -2,8 +2,8 @@
 
 * Every ``async`` test runs twice, on asyncio's own loop and on uvloop (``--loops`` narrows it).
 * ``--tier quick`` leaves out what is marked ``slow``; only ``--tier night`` runs what is marked ``night``.
-* A test that this kernel or user cannot run is *deselected* by ``tests/deselect.txt``. A test that skips itself
-  at run time has hidden something: the run then fails.
+* A test that this kernel or user cannot run is *deselected* by ``tests/deselect.txt``. A test that skips
+  itself at run time has hidden something: the run then fails.
 * Tests that start the daemons go to one worker, one after the other: two at once would fight for two cores.
 """
 
@@ -35,12 +35,12 @@ LOOP_FACTORIES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "uvloop": uvloop.new_event_loop,
 }
 
-# The daemons that tests start complain, like the loops here (``asyncio_debug``), about a coroutine never awaited
-# and about a call from the wrong thread.
+# The daemons that tests start complain, like the loops here (``asyncio_debug``), about a coroutine never
+# awaited and about a call from the wrong thread.
 os.environ.setdefault("PYTHONASYNCIODEBUG", "1")
 
-# Quick and full runs try the same examples every time, so that the same tree gives the same answer; a night run
-# rolls the dice and prints how to repeat what it found.
+# Quick and full runs try the same examples every time, so that the same tree gives the same answer; a night
+# run rolls the dice and prints how to repeat what it found.
 hypothesis.settings.register_profile("quick", max_examples=40, deadline=None, derandomize=True, database=None)
 hypothesis.settings.register_profile("full", max_examples=200, deadline=None, derandomize=True, database=None)
 hypothesis.settings.register_profile("night", max_examples=5000, deadline=None, print_blob=True)
