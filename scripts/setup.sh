@@ -20,21 +20,26 @@ stop() { # STATUS TEXT: say in one line why nothing more happens
     exit "$1"
 }
 
+quietly() { # COMMAND ...: run it; show the end of what it printed only if it fails
+    local log
+    log=$(mktemp)
+    if ! "$@" </dev/null >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        rm -f "$log"
+        return 1
+    fi
+    rm -f "$log"
+}
+
 install_debian() { # PACKAGE ...: as root install them, otherwise say how
     if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
         echo "Missing on this machine; install with:  sudo apt-get install --no-install-recommends $*" >&2
         exit 2
     fi
     echo "${DIM}installing Debian packages: $*${PLAIN}"
-    local log
-    log=$(mktemp)
-    if ! { apt-get install -y -q --no-install-recommends "$@" ||
-        { apt-get update -q && apt-get install -y -q --no-install-recommends "$@"; }; } </dev/null >"$log" 2>&1; then
-        tail -n 20 "$log" >&2
-        rm -f "$log"
+    quietly apt-get install -y -q --no-install-recommends "$@" 2>/dev/null ||
+        { quietly apt-get update -q && quietly apt-get install -y -q --no-install-recommends "$@"; } ||
         stop 1 "apt-get could not install: $*"
-    fi
-    rm -f "$log"
 }
 
 need_commands() { # COMMAND=PACKAGE ... (a COMMAND with a slash is a file)
@@ -68,7 +73,7 @@ make_venv() { # PYTHON: an environment with pip in it
     if ! "$1" -c 'import ensurepip' 2>/dev/null; then
         if "$1" -m pip --version >/dev/null 2>&1; then
             "$1" -m venv --without-pip "$VENV"
-            "$1" -m pip --quiet --python "$VENV/bin/python" install pip
+            quietly "$1" -m pip --python "$VENV/bin/python" install pip
             return
         fi
         install_debian python3-venv
@@ -87,7 +92,7 @@ need_venv() { # EXTRA or "": .venv with this project (editable) and the extra's 
     { [ -f "$stamp" ] && [ "$(head -n 2 "$stamp")" = "$(head -n 2 <<<"$want")" ]; } || make_venv "$python" ||
         stop 1 "could not make the virtual environment $VENV"
     rm -f "$stamp"
-    "$VENV/bin/python" -m pip install --quiet --editable "$ROOT${1:+[$1]}" </dev/null ||
+    quietly "$VENV/bin/python" -m pip install --editable "$ROOT${1:+[$1]}" ||
         stop 1 "pip could not install the project's dependencies (is PyPI in reach?)"
     printf '%s\n' "$want" >"$stamp"
 }
