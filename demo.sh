@@ -13,15 +13,15 @@ began=$SECONDS
 
 # Everything lives in one new folder and is gone at the end, however the end comes.
 here=$(mktemp -d "${TMPDIR:-/tmp}/vdisk-demo.XXXXXX")
-vds_pid='' vdc_pid=''
+vds_pid='' vdc_pid='' copy_pid=''
 cleanup() {
     local status=$? pid
     trap - EXIT
-    for pid in $vdc_pid $vds_pid; do
+    for pid in $copy_pid $vdc_pid $vds_pid; do
         kill "$pid" 2>/dev/null || continue
         wait "$pid" 2>/dev/null || true
     done
-    if [ "$status" -ne 0 ]; then
+    if [ "$status" -gt 0 ] && [ "$status" -lt 128 ]; then
         echo "demo.sh failed (status $status). The daemons' last words:" >&2
         tail -n 5 "$here"/*.log >&2 2>/dev/null || true
     fi
@@ -34,7 +34,15 @@ trap 'exit 143' TERM
 
 chapter() { printf '\n%s%s%s\n' "$BOLD" "$1" "$PLAIN"; }
 tell() { printf '%s\n' "$*"; }
-show() { printf '%s  $ %s%s\n' "$DIM" "${*//$here\//}" "$PLAIN"; }
+show_line() { printf '%s  $ %s%s\n' "$DIM" "$1" "$PLAIN"; }
+show() { # WORD ...: a command as one would type it in the demo's folder
+    local word line=''
+    for word in "${@//$here\//}"; do
+        case $word in *[?\&\ ]*) word="'$word'" ;; esac
+        line+="${line:+ }$word"
+    done
+    show_line "$line"
+}
 run() { # COMMAND ...: show it without the folder's long name, then run it
     show "$@"
     "$@"
@@ -70,7 +78,8 @@ for path in files[first:last]:
     shutil.copyfile(path, target)
 (folder / "noise.bin").write_bytes(random.Random(first).randbytes(48 << 20))
 END
-    run mkfs.ext4 -q -F -d "$2" "$1" 256M
+    show mkfs.ext4 -q -F -d "$2" "$1" 256M
+    mkfs.ext4 -q -F -d "$2" "$1" 256M >"$here/mkfs.out"
     tell "    $(find "$2" -type f | wc -l) files, $(du -sh "$2" | cut -f1)"
 }
 
@@ -111,12 +120,12 @@ tell '    Identical.'
 
 chapter '6. Kill the server in the middle of a copy, and start it again'
 tell 'The copy waits, vdc reconnects and sends again what had no answer; the copying program notices nothing.'
-show 'qemu-img convert -r 32M' "$nbd" survivor.img '&'
+show_line "qemu-img convert -r 32M -f raw -O raw '${nbd//$here\//}' survivor.img &      # at most 32 MiB a second"
 qemu-img convert -r 32M -f raw -O raw "$nbd" "$here/survivor.img" &
 copy_pid=$!
 sleep 0.7
 kill -0 "$copy_pid" 2>/dev/null || stop 1 'the copy ended before the server could be killed'
-show "kill -9 $vds_pid"
+show_line "kill -9 $vds_pid"
 kill -9 "$vds_pid"
 wait "$vds_pid" 2>/dev/null || true
 vds_pid=''
@@ -124,19 +133,22 @@ sleep 0.5
 kill -0 "$copy_pid" 2>/dev/null || stop 1 'the copy did not wait for the server'
 start_vds
 wait "$copy_pid" || stop 1 'the copy failed'
+copy_pid=''
 run cmp "$here/second.img" "$here/survivor.img"
 tell '    Identical, although its server died underway.'
 
 chapter '7. Stop both daemons and look at the backend itself'
 for name in vdc vds; do
     pid=${name}_pid
-    show "kill ${!pid}   # $name"
+    show_line "kill ${!pid}   # $name"
     kill "${!pid}"
     wait "${!pid}" || stop 1 "$name did not stop in good order"
     printf -v "$pid" ''
 done
-run e2fsck -fn "$here/backend.img" 2>/dev/null
-show 'debugfs -R "rdump / out" backend.img; diff -r files-b out'
+show e2fsck -fn backend.img
+e2fsck -fn "$here/backend.img" 2>/dev/null >"$here/e2fsck.out" || stop 1 "the file system is damaged: $(cat "$here/e2fsck.out")"
+sed -n '$s/^.*: /    /p' "$here/e2fsck.out"
+show_line 'debugfs -R "rdump / out" backend.img; diff -r files-b out'
 mkdir "$here/out"
 debugfs -R "rdump / $here/out" "$here/backend.img" 2>/dev/null >&2
 rmdir "$here/out/lost+found"
