@@ -1,0 +1,3 @@
+"""VIO over LDC: messages, handshake of both roles, descriptor ring; knows no disk."""
+
+__all__: list[str] = []

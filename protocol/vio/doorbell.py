@@ -1,0 +1,196 @@
+"""Who has to wake whom on a polled ring (:attr:`~protocol.vio.extensions.Extension.POLLED_RING`).
+
+Theory of operation. Both ends know the ring order: the client fills entries 0, 1, 2, … and wraps, the server
+takes them in that order from an index of its own; they complete in any order. Messages carry no work, they
+only wake:
+
+* client → server, INFO: "I filled entries up to ``start_idx``, look at the ring"; STOPPED adds "I sleep:
+  send me one message as soon as something is complete that I have not consumed", ACTIVE "I look myself".
+* server → client, ACK: "``completions`` requests are complete"; ACTIVE adds "I go on looking at the ring",
+  STOPPED "I look no more: wake me for anything at or after ``start_idx``".
+
+Messages cross each other. A side may believe less of its peer than is true, which costs a needless message;
+it never believes more, which would lose a wake-up: the client takes the server for looking only after a
+doorbell of its own or an ACTIVE, and every STOPPED undoes that; the server forgets that the client sleeps
+only with a message that tells it of a completion. An answer that does not carry the number of the client's
+last doorbell has crossed it, and is out of date. Counts are modulo 2³².
+Source: docs/extensions.md; the states themselves FWARC 2010/054, DRING_DATA, processing state.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from protocol.errors import Layer, Reaction, RingError
+
+from .dring import MAX_DESCRIPTORS
+from .messages import ProcState
+
+__all__ = ["ClientDoorbell", "Doorbell", "ServerDoorbell"]
+
+_MASK: Final = 0xFFFFFFFF
+_ACTIVE: Final = ProcState.ACTIVE
+_STOPPED: Final = ProcState.STOPPED
+
+
+class Doorbell(NamedTuple):
+    """What the message says; ``completions`` are those consumed (client) or published (server) since RDX."""
+
+    seq_num: int
+    start_idx: int
+    proc_state: int
+    completions: int
+
+
+def _check(doorbell: Doorbell, num_descriptors: int) -> None:
+    if doorbell.proc_state not in (_ACTIVE, _STOPPED):
+        raise RingError(Layer.VIO, Reaction.NACK, f"processing state {doorbell.proc_state} in a doorbell")
+    if doorbell.start_idx >= num_descriptors:
+        raise RingError(
+            Layer.VIO, Reaction.RESET, f"descriptor {doorbell.start_idx} of a ring of {num_descriptors}"
+        )
+
+
+class ServerDoorbell:
+    """The server's side: when to send a message, and which.
+
+    ``polls``: this server looks at the ring for a while before it sleeps. ``looking``: the client believes
+    that it is looking now, so that stopping has to be told.
+    """
+
+    __slots__ = ("_asked", "_consumed", "_num_descriptors", "_polls", "_published", "_seq_num", "looking")
+
+    def __init__(self, polls: bool, num_descriptors: int = MAX_DESCRIPTORS) -> None:
+        self._polls: Final = polls
+        self._num_descriptors: Final = num_descriptors
+        self._seq_num = 0
+        self._published = 0
+        self._consumed = 0
+        self._asked = False
+        self.looking = False
+
+    def received(self, doorbell: Doorbell) -> None:
+        """Take the client's message; look at the ring next, then call :meth:`due`.
+
+        Raises: RingError (no such state or entry; more completions consumed than were published).
+        """
+        _check(doorbell, self._num_descriptors)
+        if (self._published - doorbell.completions) & _MASK > self._num_descriptors:
+            raise RingError(
+                Layer.VIO,
+                Reaction.RESET,
+                f"{doorbell.completions} completions consumed, {self._published} published",
+            )
+        self._seq_num = doorbell.seq_num
+        self._consumed = doorbell.completions
+        self._asked = doorbell.proc_state == _STOPPED
+        self.looking = self._polls
+
+    def completed(self, count: int) -> None:
+        """``count`` more entries are DONE, visibly."""
+        self._published = (self._published + count) & _MASK
+
+    def due(self, next_index: int, stopping: bool) -> Doorbell | None:
+        """Return the message that has to go out at the end of a batch, if one has to.
+
+        ``next_index`` is the entry the server looks at next, ``stopping`` says that it goes to sleep.
+        """
+        wake = self._asked and self._published != self._consumed
+        if not wake and not (stopping and self.looking):
+            return None
+        if wake:
+            self._asked = False
+        self.looking = self._polls and not stopping
+        state = _ACTIVE if self.looking else _STOPPED
+        return Doorbell(self._seq_num, next_index, state, self._published)
+
+
+class ClientDoorbell:
+    """The client's side: when to ring, and what to ask for.
+
+    ``server_polls``: the server looks at the ring for a while after a doorbell; otherwise it has to be rung for all.
+    """
+
+    __slots__ = (
+        "_armed",
+        "_consumed",
+        "_num_descriptors",
+        "_posted",
+        "_rung",
+        "_rung_posted",
+        "_seq_num",
+        "_server_looks",
+        "_server_polls",
+        "_told",
+    )
+
+    def __init__(self, server_polls: bool, num_descriptors: int = MAX_DESCRIPTORS) -> None:
+        self._server_polls: Final = server_polls
+        self._num_descriptors: Final = num_descriptors
+        self._seq_num = 0  # of the last doorbell
+        self._posted = 0  # entries filled
+        self._consumed = 0  # completions consumed
+        self._told = 0  # completions consumed as of the last doorbell
+        self._rung_posted = 0  # entries filled as of the last doorbell
+        self._rung = True  # the server knows of all that is posted, or looks by itself
+        self._server_looks = False
+        self._armed = False  # the server owes a message at the next completion
+
+    def post(self, count: int) -> None:
+        """``count`` more entries are READY, in ring order; call :meth:`ring` before sleeping."""
+        self._posted += count
+        if not self._server_looks:
+            self._rung = False
+
+    def consumed(self, count: int) -> None:
+        """``count`` more completions were consumed and their entries are FREE."""
+        self._consumed += count
+
+    def ring(self, sleeping: bool) -> Doorbell | None:
+        """Return the message that the server needs now, if any; ``sleeping`` says that we wait for one."""
+        arm = sleeping and not self._armed and self._posted != self._consumed
+        if self._rung and not arm:
+            return None
+        self._seq_num += 1
+        self._rung_posted = self._posted
+        self._told = self._consumed
+        self._rung = True
+        self._server_looks = self._server_polls
+        self._armed = sleeping
+        return Doorbell(
+            self._seq_num,
+            self._posted % self._num_descriptors,
+            _STOPPED if sleeping else _ACTIVE,
+            self._consumed & _MASK,
+        )
+
+    def received(self, doorbell: Doorbell) -> None:
+        """Take the server's message; look at the ring next, then call :meth:`ring` before sleeping.
+
+        Raises: RingError (no such state or entry; a doorbell never sent; more completions than requests).
+        """
+        _check(doorbell, self._num_descriptors)
+        if doorbell.seq_num > self._seq_num:
+            raise RingError(
+                Layer.VIO, Reaction.RESET, f"doorbell {doorbell.seq_num} answered, {self._seq_num} sent"
+            )
+        if (self._posted - doorbell.completions) & _MASK > self._posted:
+            raise RingError(
+                Layer.VIO, Reaction.RESET, f"{doorbell.completions} completions of {self._posted} requests"
+            )
+        if doorbell.seq_num < self._seq_num:
+            return  # it crossed our last doorbell, which has changed all that it says
+        if doorbell.completions != self._told & _MASK:
+            self._armed = False
+        self._server_looks = doorbell.proc_state == _ACTIVE
+        self._rung = self._server_looks or self._seen(doorbell.start_idx)
+
+    def _seen(self, next_index: int) -> bool:
+        """Say whether a server that stopped at ``next_index`` has seen all that is posted.
+
+        What was posted before a doorbell is covered by it. Of the rest, a full ring of new entries and none
+        at all give the same index; then a needless doorbell is sent.
+        """
+        uncovered = self._posted - self._rung_posted
+        here = self._posted % self._num_descriptors
+        return uncovered == 0 or (next_index == here and uncovered < self._num_descriptors)
