@@ -1,0 +1,1 @@
+"""Front ends: each presents a disk to programs that have never heard of it."""
