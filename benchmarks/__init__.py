@@ -1,0 +1,1 @@
+"""Measurements: ``python -m benchmarks disk``. Method and results: ``benchmarks/README.md``."""
