@@ -1,0 +1,191 @@
+"""A version 1.1 client, one message per descriptor, as Solaris' vdc: 512 entries, dirty padding.
+
+What Solaris leaves on the stack or in the queue is 0xa5 here: reserved octets of every message and entry,
+the processing state, and what a packet does not use. Entry 0 is kept for probes, messages count from 1.
+Sources: Solaris 11 ``uts/sun4v/io/vdc.c`` (``vdc_init_ver_negotiation``, ``vdc_init_attr_negotiation``,
+``vdc_init_dring_negotiate``, ``vdc_send_request``, ``vdc_map_to_shared_dring``), ``sys/vdc.h``,
+``ldc_shm.c``, ``vds.c`` (``vd_check_seq_num``, ``vd_process_dring_msg``, ``vd_process_msg``).
+
+Run: ``python -m tests.vectors.client_1_1 --help``.
+"""
+
+from collections.abc import Sequence
+
+from tests.vectors import runner
+from tests.vectors.link import RDX_WITH_ACKID, Link
+from tests.vectors.memory import CR, CW, IR, IW, PAGE, Cookie, Memory, R, W
+from tests.vectors.octets import compare, raw
+from tests.vectors.ring import Ring
+from tests.vectors.scenario import ABSOLUTE, BLOCK, BREAD, Client, Image, everything
+
+DIRT = 0xA5
+SLOTS = 512  # what Solaris falls back to; small, so that it goes round
+ENTRIES = 512
+STRIDE = 2096  # 64 + 16 * (128 - 1): cookies for 1 MiB
+RING_PAGES = 131  # 512 * 2096 octets exactly
+RING_RA = PAGE
+BUFFER_RA = RING_RA + RING_PAGES * PAGE
+SIZE = BUFFER_RA + 10 * PAGE
+RING_SLOT = 300  # round robin: the ring lies where the last export ended
+
+RING_COOKIE = "00 00 00 00 00 25 80 00  00 00 00 00 00 10 60 00"  # slot 300 * 8192; 512 * 2096
+
+
+def control(envelope: str, sid: str, body: str = "") -> bytes:
+    """A control message as Solaris sends it, with what was on the stack in its reserved octets."""
+    return raw(f"01 01 {envelope} {sid} {body}", 56, DIRT)
+
+
+def answer(envelope: str, sid: str, body: str = "") -> bytes:
+    """The ACK of a control message, reserved octets zero."""
+    return raw(f"01 02 {envelope} {sid} {body}", 56)
+
+
+def handshake(link: Link, sid: str) -> None:
+    """VER, ATTR, DRING_REG and RDX."""
+    link.send(control("00 01", sid, "00 01 00 01  03"))
+    link.expect("VER_INFO ACK", answer("00 01", sid, "00 01 00 01  04"))
+    # mode 3; type, media type and a reserved octet; blocks of 512; operations and size; 2048 blocks at a time
+    link.send(control("00 02", sid, "03 00 00 a5  00 00 02 00" + "00" * 16 + "00 00 00 00 00 00 08 00"))
+    link.expect(
+        "ATTR_INFO ACK",
+        answer(
+            "00 02",
+            sid,
+            "03 02 01 00  00 00 02 00"  # ring, a disk, fixed, blocks of 512
+            "00 00 00 00 00 02 01 0e"  # BREAD BWRITE FLUSH GET_DISKGEOM GET_CAPACITY
+            "00 00 00 00 00 00 18 03" + runner.MAX_XFER,  # 6147 blocks
+        ),
+    )
+    shape = f"00 00 02 00  00 00 08 30  00 03 {{}}  00 00 00 01 {RING_COOKIE}"  # 512 of 2096, TX and RX
+    link.send(raw(f"01 01 00 03 {sid} 00 00 00 00 00 00 00 00" + shape.format("a5 a5")))
+    link.expect("DRING_REG ACK", raw(f"01 02 00 03 {sid} 00 00 00 00 00 00 00 01" + shape.format("00 00")))
+    link.send(control("00 05", sid))
+    link.expect("RDX ACK", answer("00 05", sid))
+
+
+class Vdc(Client):
+    """Binds buffers round robin to consecutive slots; a wrap of the table makes a second cookie."""
+
+    def __init__(self, memory: Memory, ring: Ring) -> None:
+        super().__init__(memory, BUFFER_RA)
+        self.ring = ring
+        self.next_entry = 1
+        self.next_slot = RING_SLOT + RING_PAGES
+        self.req_id = 0
+
+    def export(self, ra: int, nbytes: int, permissions: int) -> list[Cookie]:
+        permissions |= (IR if permissions & CR else 0) | (IW if permissions & CW else 0)
+        nbytes = (nbytes + 7) & ~7
+        cookies: list[Cookie] = []
+        end = ra + nbytes
+        while ra < end:
+            if RING_SLOT <= self.next_slot < RING_SLOT + RING_PAGES:
+                self.next_slot = RING_SLOT + RING_PAGES
+            size = min(end - ra, PAGE - ra % PAGE)
+            addr = self.memory.map_range(self.next_slot, ra, size, permissions)
+            if cookies and sum(cookies[-1]) == addr:
+                cookies[-1] = (cookies[-1][0], cookies[-1][1] + size)
+            else:
+                cookies.append((addr, size))
+            self.next_slot = (self.next_slot + 1) % SLOTS
+            ra += size
+        return cookies
+
+    def revoke(self, cookies: Sequence[Cookie]) -> None:
+        for addr, size in cookies:
+            for slot in range(addr // PAGE, (addr + size - 1) // PAGE + 1):
+                self.memory.unmap(slot)
+
+    def entry(self) -> int:
+        """The next entry of regular I/O: 1 to 511."""
+        index = self.next_entry
+        self.next_entry = index % (ENTRIES - 1) + 1
+        return index
+
+    def request(
+        self,
+        what: str,
+        operation: int,
+        part: int,
+        addr: int,
+        nbytes: int,
+        cookies: Sequence[Cookie],
+        *,
+        stale_ncookies: int | None = None,
+        status: int,
+        answered: int,
+    ) -> None:
+        index = self.entry()
+        self.ring.post(
+            index, operation, part, addr, nbytes, cookies, req_id=self.req_id, ncookies=stale_ncookies
+        )
+        self.req_id += 1
+        seq = self.ring.announce(index)
+        self.ring.expect_ack(what, seq, index)
+        self.ring.reap(what, index, status, answered)
+
+    def burst(self, image: Image, count: int) -> None:
+        """``count`` reads announced before any answer is looked at; answers come in their order."""
+        asked = []
+        for number in range(count):
+            cookies = self.export(self.buffer_ra + number * BLOCK, BLOCK, CW)
+            index = self.entry()
+            self.ring.post(index, BREAD, ABSOLUTE, number * 7, BLOCK, cookies)
+            asked.append((index, self.ring.announce(index), cookies))
+        for index, seq, _ in asked:
+            self.ring.expect_ack("one of a burst", seq, index)
+        for number, (index, _, cookies) in enumerate(asked):
+            self.ring.reap("one of a burst", index, 0, BLOCK)
+            self.revoke(cookies)
+            got = self.memory.read(self.buffer_ra + number * BLOCK, BLOCK)
+            compare("one of a burst", got, image.blocks(number * 7, 1))
+
+
+def session(link: Link, memory: Memory, sid: str) -> Vdc:
+    """Shake hands and begin with a ring as after LDC UP: every entry FREE, messages from 1."""
+    handshake(link, sid)
+    ring = Ring(link, memory, RING_RA, ENTRIES, STRIDE, reserved=DIRT)
+    ring.sid = bytes.fromhex(sid)
+    return Vdc(memory, ring)
+
+
+def wrong_number(client: Vdc) -> None:
+    """A number left out: NACK and a soft reset. The link stays up and the next VER_INFO is welcome."""
+    ring = client.ring
+    index = client.entry()
+    ring.post(index, BREAD, ABSOLUTE, 0, 0, [])
+    ring.seq += 1
+    seq = ring.announce(index)
+    ring.expect_nack("a number left out", seq, index, index)
+
+
+def not_ready(client: Vdc) -> None:
+    """An entry that is not READY: NACK with its index, and the server resets the channel."""
+    seq = client.ring.announce(17)
+    client.ring.expect_nack("an entry that is FREE", seq, 17, 17)
+
+
+def converse(link: Link, memory: Memory, image: Image) -> None:
+    """The whole life of the client, three sessions long."""
+    for page in range(RING_PAGES):
+        memory.map_page(RING_SLOT + page, RING_RA + page * PAGE, CR | CW | R | W)
+    link.stale = DIRT
+    link.cross_handshake(RDX_WITH_ACKID)
+    client = session(link, memory, "00 00 00 01")
+    everything(client, image, capacity=True)
+    for _ in range(8):
+        client.burst(image, 100)
+    wrong_number(client)
+    client = session(link, memory, "ff ff ff fe")
+    client.burst(image, 3)
+    not_ready(client)
+    link.expect_reset()
+    link.answer_handshake()
+    client = session(link, memory, "12 34 56 78")
+    client.burst(image, 3)
+    image.check("at the end")
+
+
+if __name__ == "__main__":
+    runner.main(converse, size=SIZE, slots=SLOTS)
