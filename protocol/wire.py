@@ -193,7 +193,17 @@ class Codec:
     made sure that ``size`` bytes are there, and looks at every value it uses.
     """
 
-    __slots__ = ("_struct", "fields", "format", "pack", "pack_into", "size", "unpack", "unpack_from")
+    __slots__ = (
+        "_struct",
+        "fields",
+        "format",
+        "iter_unpack",
+        "pack",
+        "pack_into",
+        "size",
+        "unpack",
+        "unpack_from",
+    )
 
     def __init__(self, declarations: Sequence[Any]) -> None:
         parts = [part for declaration in declarations for part in _walk(declaration, "")]
@@ -208,6 +218,7 @@ class Codec:
         self.pack_into: Final = self._struct.pack_into
         self.unpack: Final = self._struct.unpack
         self.unpack_from: Final = self._struct.unpack_from
+        self.iter_unpack: Final = self._struct.iter_unpack
 
 
 _LAYERS: Final[Mapping[str, Layer]] = {
