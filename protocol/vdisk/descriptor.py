@@ -16,10 +16,8 @@ from protocol.vio.dring import MAX_DESCRIPTOR_SIZE, MIN_DESCRIPTOR_SIZE, Dstate
 from protocol.vio.messages import (
     ENTRY_HEADER_FIELDS,
     INBAND_HEADER_FIELDS,
+    EntryHeader,
     EntryHeaderLayout,
-    Envelope,
-    MessageType,
-    Subtype,
 )
 from protocol.wire import Int8ub, Int32ub, Int64ub
 
@@ -44,7 +42,7 @@ __all__ = [
     "PayloadLayout",
     "Request",
     "build_entry",
-    "build_inband",
+    "build_payload",
     "parse_cookies",
     "parse_entry",
     "parse_inband",
@@ -159,6 +157,9 @@ RESULT: Final = wire.Codec([_DECLARED.status, _DECLARED.addr, _DECLARED.nbytes])
 """What a client reads at ``STATUS_AT``: (status, addr, nbytes)."""
 
 
+_FREE_HEADER: Final = EntryHeaderLayout.build(EntryHeader(Dstate.FREE, ACK_FLAG))
+
+
 class Request(NamedTuple):
     """One request: what the server validates and executes. ``nbytes`` bytes, ``addr`` blocks."""
 
@@ -198,15 +199,13 @@ def parse_entry(entry: bytes) -> Request:
     return Request(req_id, operation, slice_, addr, nbytes, cookies)
 
 
-def build_entry(request: Request, descriptor_size: int) -> bytes:
-    """Return the ring entry of ``request``, FREE until it is posted, without the room that is left over.
+def build_payload(request: Request) -> bytes:
+    """Return the payload that asks for ``request``: 40 bytes and its cookies.
 
-    Raises: LocalProtocolError (its cookies do not fit ``descriptor_size``; a value does not fit its field).
+    Raises: LocalProtocolError (too many cookies; a value does not fit its field).
     """
-    entry = EntryLayout.build(
-        Entry(
-            Dstate.FREE,
-            ACK_FLAG,
+    return PayloadLayout.build(
+        Payload(
             request.req_id,
             request.operation,
             request.slice,
@@ -217,6 +216,14 @@ def build_entry(request: Request, descriptor_size: int) -> bytes:
             request.cookies,
         )
     )
+
+
+def build_entry(request: Request, descriptor_size: int) -> bytes:
+    """Return the ring entry of ``request``, FREE until it is posted, without the room that is left over.
+
+    Raises: LocalProtocolError (its cookies do not fit ``descriptor_size``; a value does not fit its field).
+    """
+    entry = _FREE_HEADER + build_payload(request)
     if len(entry) > descriptor_size:
         raise LocalProtocolError(
             Layer.VDISK, f"{len(request.cookies)} cookies in a descriptor of {descriptor_size} bytes"
@@ -233,28 +240,3 @@ def parse_inband(message: bytes) -> Request:
     parsed = InbandMessageLayout.parse(message)
     cookies = parsed.cookie if parsed.nbytes else ()
     return Request(parsed.req_id, parsed.operation, parsed.slice, parsed.addr, parsed.nbytes, cookies)
-
-
-def build_inband(request: Request, *, sid: int, seq_num: int, desc_handle: int) -> bytes:
-    """Return the in-band message that asks for ``request``.
-
-    Raises: LocalProtocolError (too many cookies; a value does not fit its field).
-    """
-    return InbandMessageLayout.build(
-        InbandMessage(
-            MessageType.DATA,
-            Subtype.INFO,
-            Envelope.DESC_DATA,
-            sid,
-            seq_num,
-            desc_handle,
-            request.req_id,
-            request.operation,
-            request.slice,
-            STATUS_UNSET,
-            request.addr,
-            request.nbytes,
-            len(request.cookies),
-            request.cookies,
-        )
-    )

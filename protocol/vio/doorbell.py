@@ -108,7 +108,7 @@ class ServerDoorbell:
 class ClientDoorbell:
     """The client's side: when to ring, and what to ask for.
 
-    ``server_polls``: the server looks at the ring for a while after a doorbell; otherwise it has to be rung for all.
+    ``server_polls``: the server looks at the ring for a while after a doorbell; otherwise ring each time.
     """
 
     __slots__ = (

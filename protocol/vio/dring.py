@@ -90,6 +90,16 @@ class RingGeometry(NamedTuple):
         """Return how many entries :meth:`indices` has."""
         return (end - start) % self.num_descriptors + 1
 
+    def check_range(self, start: int, end: int) -> None:
+        """Check a range that a peer sent.
+
+        Raises: RingError (an index outside the ring; -1, an open end, is one of them): NACK and full reset.
+        Source: Solaris vds.c, vd_process_dring_msg, which refuses -1 as well.
+        """
+        count = self.num_descriptors
+        if not (0 <= start < count and 0 <= end < count):
+            raise RingError(Layer.VIO, Reaction.RESET, f"descriptors {start} to {end} of a ring of {count}")
+
     def validate(self) -> None:
         """Check what a peer announced.
 

@@ -262,7 +262,7 @@ class DoorbellMessage:
     proc_state: int = wire.field(Int8ub, doc="ACTIVE or STOPPED")
     resv1 = wire.reserved(1)
     resv2 = wire.reserved(2)
-    completions: int = wire.field(Int32ub, doc=" since RDX: consumed (client) or published (server)")
+    completions: int = wire.field(Int32ub, doc="since RDX; client: consumed, server: published")
     resv4 = wire.reserved(16)
 
 

@@ -1,15 +1,15 @@
 """The handshake as tables, for both roles: which message is legal when, and where each step leads.
 
-Theory of operation. The client starts, the server only answers; FWARC 2010/054 would let either begin, no disk
-driver does. The server's states:
+Theory of operation. The client starts, the server only answers; FWARC 2010/054 would let either begin, no
+disk driver does. The server's states:
 
     INIT ─version─▶ VERSION ─attributes, ring─▶ ATTRIBUTES_RING ─ring registered─▶ RING ─RDX─▶ DATA_RING
                        └─attributes, in-band─▶ ATTRIBUTES_INBAND ─RDX─▶ DATA_INBAND
 
-and from everywhere a reset leads back to INIT. The client's states are the same seen from its side, each named
-after what it waits for. What is not in a table is illegal: a message is then answered with a NACK and a soft
-reset (server) or ends the session (client), a step of our own is a LocalProtocolError.
-Source: Solaris vds.c, vd_do_process_msg (VD_STATE_*); vdc.c, vdc_process_msg_thread; FWARC 2010/054, handshake.
+and from everywhere a reset leads back to INIT. The client's states are the same seen from its side, each
+named after what it waits for. What is not in a table is illegal: a message is then answered with a NACK and a
+soft reset (server) or ends the session (client), a step of our own is a LocalProtocolError.
+Source: Solaris vds.c, vd_do_process_msg (VD_STATE_*); vdc.c, vdc_process_msg_thread; FWARC 2010/054.
 """
 
 from __future__ import annotations

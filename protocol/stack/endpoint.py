@@ -1,0 +1,104 @@
+"""What both roles share: the link below, the events above, and the rules between link and session.
+
+After every input the coupled machines are settled here until nothing changes: what the link reports is handed
+to the session, and a link that is down while the peer is there is brought up again, unless the session is
+being cleaned up or a decision of the driver is awaited. Meanwhile the link's reports wait, in order.
+Source: Solaris vds.c, vd_handle_ldc_events; vdc.c, vdc_handle_cb.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import Final, Generic, TypeVar
+
+from protocol.ldc.events import LinkReset, LinkState, LinkUp, MessageReceived
+from protocol.ldc.link import Link, QueueConfigured
+from protocol.wire import Buffer
+
+__all__ = ["Endpoint"]
+
+Event = TypeVar("Event")
+
+
+class Endpoint(ABC, Generic[Event]):
+    """One end of a session: bytes in, events out; intent in, bytes out."""
+
+    def __init__(self) -> None:
+        self._link: Final = Link()
+        self._events: Final[deque[Event]] = deque()
+        self._peer = LinkState.DOWN
+        self._up = False  # as the session knows it
+        self._held = False  # what the link reports has to wait
+
+    def link_state(self, state: LinkState) -> None:
+        """Take what the hypervisor says of the peer's queue; look for events and output next."""
+        self._peer = state
+        self._link.link_state(state)
+        self._settle()
+
+    def receive_packet(self, packet: Buffer) -> None:
+        """Take one packet of exactly 64 bytes; look for events and output next.
+
+        Do not call it between SessionReset or SessionLost and reset_done(): what comes then may be dropped.
+        Raises: PacketError (not 64 bytes): close the channel. Nothing else a peer sends raises.
+        """
+        self._link.receive_packet(packet)
+        self._settle()
+
+    def next_event(self) -> Event | None:
+        """Return what happened next, None when all was reported. Each event says what to do about it."""
+        return self._events.popleft() if self._events else None
+
+    def next_output(self) -> bytes | QueueConfigured | None:
+        """Return what is to be sent next, in order: a packet, or the notice that our queue was reconfigured."""
+        return self._link.next_output()
+
+    @abstractmethod
+    def _linked(self) -> None:
+        """The link came up."""
+
+    @abstractmethod
+    def _unlinked(self, cause: str, full: bool) -> None:
+        """The link was reset, or (``full``) the peer is gone."""
+
+    @abstractmethod
+    def _message(self, message: bytes) -> None:
+        """A message arrived."""
+
+    def _settle(self) -> None:
+        link = self._link
+        while True:
+            while not self._held and (event := link.next_event()) is not None:
+                if isinstance(event, MessageReceived):
+                    self._message(event.data)
+                elif isinstance(event, LinkUp):
+                    self._came_up()
+                else:
+                    self._up = False
+                    reset = isinstance(event, LinkReset)
+                    self._unlinked(event.cause if reset else "the peer is gone", full=not reset)
+            if self._held or self._up or self._peer is LinkState.DOWN:
+                return
+            link.up()  # does nothing if a handshake has begun
+            if not link.is_up:
+                return
+            self._came_up()  # an ldc_up that finds the handshake done raises no event
+
+    def _came_up(self) -> None:
+        if not self._up:
+            self._up = True
+            self._linked()
+
+    def _send(self, message: bytes) -> None:
+        """Send ``message``; without a link it is lost, as everything of the session will be."""
+        if self._link.is_up:
+            self._link.send(message)
+
+    def _forced_reset(self) -> None:
+        """Take the link down, and with it whatever the peer sent so far."""
+        while self._link.next_event() is not None:
+            pass
+        if self._peer is not LinkState.DOWN:
+            self._link.down()
+        self._up = False

@@ -1,0 +1,352 @@
+"""A disk server's end of a session: every message is checked, answered and put into order here.
+
+The reply rule: an answer is the message itself, its subtype changed and the server's own fields filled in,
+exactly one for each message, in their order. What follows a NACK is one of two classes: malformed, out of
+order or unsupported is a soft reset (session forgotten, link kept), a fault of ring index, descriptor state
+or memory is a full one (link down as well). Source: Solaris vds.c, vd_process_msg.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from protocol.errors import (
+    Layer,
+    LocalProtocolError,
+    PacketError,
+    Reaction,
+    RemoteProtocolError,
+    RingError,
+)
+from protocol.vdisk.attributes import DiskAttributes, build_answer, max_xfer, parse_wish
+from protocol.vdisk.descriptor import COOKIE, INBAND, parse_inband
+from protocol.vio.answers import AnswerQueue
+from protocol.vio.doorbell import Doorbell, ServerDoorbell
+from protocol.vio.dring import RingGeometry
+from protocol.vio.events import DescriptorsReady, DoorbellRung, Negotiated, RingOffered, SessionReset
+from protocol.vio.extensions import Extension
+from protocol.vio.handshake import RING_IDENT, ServerHandshake
+from protocol.vio.messages import (
+    OPEN_ENDED,
+    DoorbellLayout,
+    DringDataLayout,
+    Envelope,
+    MessageType,
+    Subtype,
+    TagLayout,
+    Version,
+    echo,
+)
+from protocol.vio.sequence import RequestSequence
+from protocol.vio.state import ServerState, ServerStep
+
+from .endpoint import Endpoint
+from .events import RequestReceived, ServerEvent, SessionReady
+
+__all__ = ["VERSIONS", "Server"]
+
+VERSIONS: Final = (Version(1, 2),)
+"""The best version of each major that a server of ours speaks. 1.2 adds the physical block size for Linux."""
+
+_PAGE_SIZE: Final = 8192  # in-band: a message has at most one cookie for each page of the largest transfer
+_TAG: Final = TagLayout.codec
+_DRING_DATA: Final = DringDataLayout.codec
+_DOORBELL: Final = DoorbellLayout.codec
+_RUNG: Final = DoorbellRung()
+
+
+class Server(Endpoint[ServerEvent]):
+    """Bytes in, events out, for a disk server; the driver owns memory, ring and backend.
+
+    ``attributes`` describe the disk and may be set anew at any time; the next handshake tells them.
+    ``extensions`` and ``polls`` are what the rendezvous agreed.
+    """
+
+    def __init__(
+        self, attributes: DiskAttributes, *, extensions: Extension = Extension(0), polls: bool = False
+    ) -> None:
+        super().__init__()
+        self.attributes = attributes
+        self._polled: Final = bool(extensions & Extension.POLLED_RING)
+        self._polls: Final = polls
+        self._handshake: Final = ServerHandshake(VERSIONS)
+        self._answers: Final = AnswerQueue()
+        self._sequence = RequestSequence()
+        self._doorbell = ServerDoorbell(polls)
+        self._announced = attributes
+        self._inband_limit = 0
+        self._offer: tuple[bytes, RingGeometry] | None = None
+        self._resetting = False
+        self._full = False
+        self._restart: bytes | None = None
+
+    @property
+    def version(self) -> Version | None:
+        """The version agreed, or None."""
+        return self._handshake.version
+
+    @property
+    def xfer_mode(self) -> int:
+        """The transfer mode agreed, or 0."""
+        return self._handshake.xfer_mode
+
+    @property
+    def is_ready(self) -> bool:
+        """The handshake is done and no reset is under way."""
+        return self._handshake.state in (ServerState.DATA_RING, ServerState.DATA_INBAND)
+
+    @property
+    def announced(self) -> DiskAttributes:
+        """The attributes as this client was told; requests are validated against them."""
+        return self._announced
+
+    @property
+    def unanswered(self) -> int:
+        """Messages without an answer; a driver that finds too many in-band ones stops reading."""
+        return len(self._answers)
+
+    # -- intent ------------------------------------------------------------------------------------------------
+
+    def accept_ring(self) -> None:
+        """Acknowledge the ring of RingOffered. Raises: LocalProtocolError (none is on offer)."""
+        message, geometry = self._take_offer()
+        self._send(self._handshake.accept_ring(message, geometry))
+        self._doorbell = ServerDoorbell(self._polls, geometry.num_descriptors)
+        self._settle()
+
+    def refuse_ring(self, reason: str) -> None:
+        """Refuse the ring of RingOffered, because it cannot be mapped: NACK and full reset."""
+        message, _ = self._take_offer()
+        self._refuse(message, reason, full=True)
+
+    def _take_offer(self) -> tuple[bytes, RingGeometry]:
+        if self._offer is None:
+            raise LocalProtocolError(Layer.VIO, "no ring is on offer")
+        offer, self._offer = self._offer, None
+        self._held = False
+        return offer
+
+    def complete(self, batch: int, index: int) -> None:
+        """Plain ring: entry ``index`` of ``batch`` is DONE, visibly.
+
+        Legal until reset_done(). Raises: LocalProtocolError (not in progress).
+        """
+        self._answers.complete(batch, index)
+        self._send_answers()
+
+    def complete_inband(self, batch: int, status: int, nbytes: int) -> None:
+        """In-band: the request of ``batch`` is done. Raises: LocalProtocolError (not in progress).
+
+        The answer carries status and length; Solaris sends some back unchanged, a defect (vds.c,
+        vd_process_desc_msg).
+        """
+        message = self._answers.message(batch)
+        values = list(INBAND.unpack_from(message))
+        values[_SUBTYPE_AT], values[_STATUS_AT], values[_NBYTES_AT] = Subtype.ACK, status, nbytes
+        self._answers.answer(batch, 0, INBAND.pack(*values) + message[INBAND.size :])
+        self._send_answers()
+
+    def fault(self, batch: int | None, index: int, reason: str) -> None:
+        """Entry ``index`` cannot be served at all (its state, its cookies): NACK, then full reset.
+
+        ``batch`` is None on a polled ring. The NACK waits for the answers before it and for what else of its
+        batch is in progress, at the latest for reset_done(). Raises: LocalProtocolError (no such batch).
+        """
+        if batch is None:
+            notice = Doorbell(self._sequence.last or 0, index, 0, 0)
+            self._answers.append(self._doorbell_message(notice, Subtype.NACK, index))
+        else:
+            message = self._answers.message(batch)
+            self._answers.answer(batch, index, _nack_at(message, index))
+        self._send_answers()
+        self._reset(reason, full=True)
+
+    def completed(self, count: int) -> None:
+        """Polled ring: ``count`` more entries are DONE, visibly."""
+        self._doorbell.completed(count)
+
+    def end_of_batch(self, next_index: int, stopping: bool) -> None:
+        """Polled ring: wake the client if it asked for it, or if we stop looking and it relies on us.
+
+        ``next_index`` is the entry looked at next, ``stopping`` says that we go to sleep.
+        """
+        due = self._doorbell.due(next_index, stopping)
+        if due is not None:
+            self._send(self._doorbell_message(due, Subtype.ACK, OPEN_ENDED))
+
+    def reset_done(self) -> None:
+        """The session's requests are drained, its ring forgotten: be ready for the next one.
+
+        Raises: LocalProtocolError (no SessionReset is open).
+        """
+        if not self._resetting:
+            raise LocalProtocolError(Layer.VIO, "no reset is under way")
+        for answer in self._answers.drained():
+            self._send(answer)
+        self._sequence = RequestSequence()
+        self._resetting = self._held = False
+        if self._full:
+            self._full = False
+            self._restart = None
+            self._forced_reset()
+        restart, self._restart = self._restart, None
+        if restart is not None:
+            self._message(restart)
+        self._settle()
+
+    # -- link --------------------------------------------------------------------------------------------------
+
+    def _linked(self) -> None:
+        """Nothing to do: the client begins. Source: Solaris vds.c, vd_handle_ldc_events, LDC_EVT_UP."""
+
+    def _unlinked(self, cause: str, full: bool) -> None:
+        if self._handshake.state is not ServerState.INIT:
+            self._reset(cause, full)
+
+    # -- messages ----------------------------------------------------------------------------------------------
+
+    def _message(self, message: bytes) -> None:
+        if len(message) < _TAG.size:
+            self._reset(f"a message of {len(message)} bytes", full=True)  # nothing to answer with
+            return
+        msgtype, subtype, envelope, sid = _TAG.unpack_from(message)
+        handshake = self._handshake
+        if handshake.restarts(msgtype, subtype, envelope):
+            self._restart = message
+            self._reset("the client started again", full=False)
+            return
+        try:
+            handshake.expect(msgtype, subtype, envelope, sid)
+            _HANDLERS[envelope](self, message)
+        except PacketError as error:
+            self._refuse(message, str(error), full=False)
+        except RemoteProtocolError as error:
+            self._refuse(message, str(error), full=error.reaction is not Reaction.NACK)
+
+    def _refuse(self, message: bytes, cause: str, full: bool) -> None:
+        self._answers.append(echo(message, Subtype.NACK))
+        self._send_answers()
+        self._reset(cause, full)
+
+    def _reset(self, cause: str, full: bool) -> None:
+        """End the session; a soft reset where there is none changes nothing."""
+        if self._resetting:
+            self._full |= full
+        elif full or self._handshake.state is not ServerState.INIT:
+            self._resetting = self._held = True
+            self._full = full
+            self._handshake.reset()
+            self._events.append(SessionReset(cause=cause, full=full))
+
+    def _send_answers(self) -> None:
+        for answer in self._answers.ready():
+            self._send(answer)
+
+    def _version_info(self, message: bytes) -> None:
+        self._send(self._handshake.negotiate(message))
+
+    def _attribute_info(self, message: bytes) -> None:
+        version = self._handshake.version or VERSIONS[0]
+        wish = parse_wish(message, version)
+        self._announced = self.attributes.for_version(version)
+        limit = max_xfer(wish)
+        self._inband_limit = INBAND.size + COOKIE.size * max(1, -(-limit // _PAGE_SIZE))
+        self._send(build_answer(wish, version, self._announced))
+        self._handshake.attributes_agreed(wish.xfer_mode)
+        self._events.append(
+            Negotiated(
+                version=version,
+                xfer_mode=wish.xfer_mode,
+                block_size=self._announced.block_size,
+                max_xfer=limit,
+            )
+        )
+
+    def _dring_register(self, message: bytes) -> None:
+        cookie, geometry = self._handshake.offered_ring(message)
+        self._offer = message, geometry
+        self._held = True
+        self._events.append(RingOffered(cookie=cookie, geometry=geometry))
+
+    def _dring_unregister(self, message: bytes) -> None:
+        self._handshake.refuse_unregistration(message)
+
+    def _ready(self, message: bytes) -> None:
+        self._send(self._handshake.peer_ready(message))
+        version = self._handshake.version or VERSIONS[0]
+        self._events.append(SessionReady(version=version, attributes=self._announced))
+
+    def _dring_data(self, message: bytes) -> None:
+        if len(message) != _DRING_DATA.size:
+            raise PacketError(Layer.VIO, Reaction.NACK, f"ring data of {len(message)} bytes")
+        if self._polled:
+            self._doorbell_rung(message)
+            return
+        _, _, _, _, seq_num, ident, start, end, _ = _DRING_DATA.unpack_from(message)
+        geometry = self._check(seq_num, ident)
+        geometry.check_range(start, end)
+        batch = self._answers.open(message, geometry.indices(start, end))
+        self._events.append(DescriptorsReady(batch, start, geometry.span(start, end)))
+
+    def _doorbell_rung(self, message: bytes) -> None:
+        _, _, _, _, seq_num, ident, start, end, state, consumed = _DOORBELL.unpack_from(message)
+        self._check(seq_num, ident)
+        if end != OPEN_ENDED:
+            raise RingError(Layer.VIO, Reaction.RESET, f"a doorbell that ends at descriptor {end}")
+        self._doorbell.received(Doorbell(seq_num, start, state, consumed))
+        self._events.append(_RUNG)
+
+    def _check(self, seq_num: int, ident: int) -> RingGeometry:
+        """Check what every ring message carries; return the ring."""
+        ring = self._handshake.ring
+        self._sequence.check(seq_num)
+        if ident != RING_IDENT or ring is None:
+            raise RingError(Layer.VIO, Reaction.NACK, f"ring {ident} is not registered")
+        return ring
+
+    def _descriptor_data(self, message: bytes) -> None:
+        if len(message) > self._inband_limit:
+            raise PacketError(Layer.VDISK, Reaction.NACK, f"an in-band message of {len(message)} bytes")
+        request = parse_inband(message)
+        self._sequence.check(INBAND.unpack_from(message)[_SEQ_NUM_AT])
+        self._events.append(RequestReceived(self._answers.open(message, (0,)), request))
+
+    def _doorbell_message(self, doorbell: Doorbell, subtype: Subtype, end_idx: int) -> bytes:
+        return _DOORBELL.pack(
+            MessageType.DATA,
+            subtype,
+            Envelope.DRING_DATA,
+            self._handshake.sid,
+            doorbell.seq_num,
+            RING_IDENT,
+            doorbell.start_idx,
+            end_idx,
+            doorbell.proc_state,
+            doorbell.completions,
+        )
+
+
+_SUBTYPE_AT, _SEQ_NUM_AT, _STATUS_AT, _NBYTES_AT = (
+    INBAND.fields.index(name) for name in ("subtype", "seq_num", "status", "nbytes")
+)
+
+
+def _nack_at(message: bytes, index: int) -> bytes:
+    """Return the NACK of a data message, for ring data with the entry that failed as its end."""
+    msgtype, _, envelope, sid, *rest = _DRING_DATA.unpack_from(message)
+    if envelope != Envelope.DRING_DATA:
+        return echo(message, Subtype.NACK)
+    seq_num, ident, start, _, state = rest
+    return _DRING_DATA.pack(msgtype, Subtype.NACK, envelope, sid, seq_num, ident, start, index, state)
+
+
+_HANDLERS: Final[Mapping[int, Callable[[Server, bytes], None]]] = {
+    Envelope.VER_INFO: Server._version_info,
+    Envelope.ATTR_INFO: Server._attribute_info,
+    Envelope.DRING_REG: Server._dring_register,
+    Envelope.DRING_UNREG: Server._dring_unregister,
+    Envelope.RDX: Server._ready,
+    Envelope.DRING_DATA: Server._dring_data,
+    Envelope.DESC_DATA: Server._descriptor_data,
+}

@@ -1,0 +1,103 @@
+"""The server's answers: exactly one for each message, in the order of the messages.
+
+A client such as Solaris vdc demands rising numbers in the answers and resets the connection otherwise, while
+requests finish in any order; so a finished one waits here for those before it.
+Source: Solaris vdc.c, vdc_verify_seq_num; vds.c, vd_complete_notify (one serial completion queue).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from protocol.errors import Layer, LocalProtocolError
+
+from .messages import Subtype, echo
+
+__all__ = ["AnswerQueue"]
+
+
+class _Pending:
+    """One request message: the descriptors it waits for, and its answer once that is known."""
+
+    __slots__ = ("answer", "message", "waiting")
+
+    def __init__(self, message: bytes, waiting: set[int], answer: bytes | None = None) -> None:
+        self.message = message
+        self.waiting = waiting
+        self.answer = answer
+
+
+class AnswerQueue:
+    """The server's answers, exactly one per message, in the order of the messages.
+
+    A message is known by its batch number from :meth:`open` until it was answered.
+    """
+
+    def __init__(self) -> None:
+        self._queue: Final[deque[tuple[int, _Pending]]] = deque()
+        self._pending: Final[dict[int, _Pending]] = {}
+        self._batch = 0
+
+    def __len__(self) -> int:
+        """Return how many messages are unanswered."""
+        return len(self._queue)
+
+    def open(self, message: bytes, indices: Iterable[int]) -> int:
+        """Note a request for the descriptors ``indices`` and return its batch number."""
+        self._batch += 1
+        pending = _Pending(message, set(indices))
+        self._queue.append((self._batch, pending))
+        self._pending[self._batch] = pending
+        return self._batch
+
+    def message(self, batch: int) -> bytes:
+        """Return the message of ``batch``. Raises: LocalProtocolError (no such batch unanswered)."""
+        return self._of(batch).message
+
+    def complete(self, batch: int, index: int) -> None:
+        """Descriptor ``index`` is done; after its last one the message is acknowledged.
+
+        Raises: LocalProtocolError (no such batch; not a descriptor of it, or complete already).
+        """
+        pending = self._of(batch)
+        if index not in pending.waiting:
+            raise LocalProtocolError(Layer.VIO, f"descriptor {index} of batch {batch} is not in progress")
+        pending.waiting.remove(index)
+        if not pending.waiting and pending.answer is None:
+            pending.answer = echo(pending.message, Subtype.ACK)
+
+    def answer(self, batch: int, index: int, answer: bytes) -> None:
+        """Descriptor ``index`` decides: ``answer`` it is, once the others in progress are done.
+
+        Raises: LocalProtocolError (no such batch).
+        """
+        pending = self._of(batch)
+        pending.waiting.discard(index)
+        pending.answer = answer
+
+    def append(self, answer: bytes) -> None:
+        """Put ``answer`` after those of all messages so far."""
+        self._queue.append((0, _Pending(b"", set(), answer)))
+
+    def ready(self) -> Iterator[bytes]:
+        """Yield, and forget, the answers whose turn has come."""
+        queue = self._queue
+        while queue and queue[0][1].answer is not None and not queue[0][1].waiting:
+            batch, pending = queue.popleft()
+            self._pending.pop(batch, None)
+            yield pending.answer or b""
+
+    def drained(self) -> Iterator[bytes]:
+        """Yield what answers there are, in order, and forget everything: nothing is in progress any more."""
+        answers = [pending.answer for _, pending in self._queue if pending.answer is not None]
+        self._queue.clear()
+        self._pending.clear()
+        yield from answers
+
+    def _of(self, batch: int) -> _Pending:
+        pending = self._pending.get(batch)
+        if pending is None:
+            raise LocalProtocolError(Layer.VIO, f"no batch {batch} is unanswered")
+        return pending
