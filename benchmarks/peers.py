@@ -86,7 +86,7 @@ class Peer:
             raise RuntimeError(f"{self.name}: {done.stderr.strip() or done.stdout.strip()}")
         result = parse_fio(json.loads(done.stdout[done.stdout.index("{") :]), workload)
         if self.server and before:
-            result["usage"]["server"] = (usage(self.server.pid) - before).to_json()
+            result["usage"]["server"] = {"cpu_ns": (usage(self.server.pid) - before).cpu_ns}
         return result
 
 

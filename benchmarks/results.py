@@ -42,8 +42,8 @@ class Row:
 
 
 def _per_io(rounds: list[Mapping[str, Any]], side: str, keys: tuple[str, ...]) -> float | None:
-    """The sum of ``keys`` of one side over all rounds, divided by their I/Os."""
-    if any(side not in one["usage"] for one in rounds):
+    """The sum of ``keys`` of one side over all rounds, divided by their I/Os; None if a round lacks one."""
+    if any(key not in one["usage"].get(side, {}) for one in rounds for key in keys):
         return None
     used = sum(int(one["usage"][side][key]) for one in rounds for key in keys)
     return used / sum(int(one["ios"]) for one in rounds)

@@ -60,6 +60,13 @@ def test_a_side_that_was_not_measured_stays_unknown() -> None:
     assert row.client_cpu is not None
 
 
+def test_a_side_may_have_cpu_time_alone() -> None:
+    one = a_round()
+    one["usage"]["server"] = {"cpu_ns": 1_000_000}
+    (row,) = summarise([one])
+    assert (row.server_cpu, row.server_switches) == (1.0, None)
+
+
 def test_rows_keep_the_order_in_which_they_first_appear() -> None:
     rows = summarise(
         [
