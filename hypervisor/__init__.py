@@ -1,0 +1,47 @@
+"""The channel between two processes: what makes them look like two domains with a hypervisor between.
+
+rendezvous    connect, accept, who the peer is, what it wants
+records       queue, map table and COPY calls as datagrams
+channel       packets and records in and out, link state, back-pressure
+memory        exported and imported memory: cookies to bytes
+credentials   who a peer is
+
+Everything is non-blocking and knows no event loop. Imports ``protocol``; ``vds`` and ``vdc`` import this.
+"""
+
+from .channel import Channel
+from .credentials import Credentials
+from .memory import CopiedMemory, LocalMemory, MappedMemory
+from .records import Copy, CopyDone, MapTableRecord, Push
+from .rendezvous import (
+    Hello,
+    Listener,
+    Pending,
+    Refused,
+    Transport,
+    Welcome,
+    connect,
+    receive_answer,
+    send_hello,
+)
+
+__all__ = [
+    "Channel",
+    "CopiedMemory",
+    "Copy",
+    "CopyDone",
+    "Credentials",
+    "Hello",
+    "Listener",
+    "LocalMemory",
+    "MapTableRecord",
+    "MappedMemory",
+    "Pending",
+    "Push",
+    "Refused",
+    "Transport",
+    "Welcome",
+    "connect",
+    "receive_answer",
+    "send_hello",
+]

@@ -1,0 +1,1 @@
+"""Tests of the packages below hypervisor/: sockets of this process only."""
