@@ -17,10 +17,10 @@ Done: TypeAlias = "Callable[[None, OSError | None], None]"
 class BlockDisk(Protocol):
     """A disk with a callback for each request: no future and no task stands between a front end and the ring.
 
-    Offsets and lengths are bytes, multiples of ``block_size`` and inside ``size``; the caller has checked
-    that. Lengths may exceed what one request of the wire can carry: the disk splits them. The callback runs
-    in the loop's thread, possibly before the ``submit_`` method returns, and gets every failure but one: a
-    request outside the disk as it is now (it may have shrunk) raises ValueError and has no callback.
+    Offsets and lengths are bytes, multiples of ``block_size`` and inside ``size``. Lengths may exceed what
+    one request of the wire can carry: the disk splits them. The callback runs in the loop's thread, possibly
+    before the ``submit_`` method returns, and gets every failure of the request. What the disk as it is now
+    cannot do (it may have shrunk or become read-only) raises ValueError or OSError instead.
     """
 
     @property

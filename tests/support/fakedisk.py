@@ -16,8 +16,9 @@ from typing import NamedTuple
 from protocol.errors import DiskError
 from protocol.vdisk.operations import SLICE_NONE, Operation
 from vdc.blockdisk import Done, ReadDone
+from vdc.buffers import Buffer
 
-__all__ = ["FakeBuffer", "FakeDisk", "Held"]
+__all__ = ["FakeDisk", "Held"]
 
 Source = bytes | bytearray | memoryview
 
@@ -31,27 +32,6 @@ class Held(NamedTuple):
     offset: int
     nbytes: int
     answer: Callable[[], None]
-
-
-class FakeBuffer:
-    """Memory lent by :meth:`FakeDisk.buffer`."""
-
-    def __init__(self, disk: FakeDisk, nbytes: int) -> None:
-        self._disk = disk
-        self.view = memoryview(bytearray(nbytes))
-
-    def release(self) -> None:
-        """Give it back, once."""
-        if self._disk.lent.pop(id(self), None) is not None:
-            self.view.release()
-
-    def __enter__(self) -> FakeBuffer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.release()
 
 
 class FakeDisk:
@@ -79,7 +59,9 @@ class FakeDisk:
         self.log: list[tuple[str, int, int]] = []
         self.holding = False
         self.held: list[Held] = []
-        self.lent: dict[int, FakeBuffer] = {}
+        self.instance = volume.encode().hex()
+        self.lent = 0
+        """Buffers not released."""
         self.is_closed = False
         self.counts: Counter[str] = Counter()
         self.immediate = False
@@ -195,17 +177,17 @@ class FakeDisk:
         return await future
 
     async def preadv_into(
-        self, offset: int, targets: FakeBuffer | memoryview | list[FakeBuffer | memoryview]
+        self, offset: int, targets: bytearray | memoryview | Buffer | list[memoryview | Buffer]
     ) -> None:
         """As ``vdc.Disk.preadv_into``."""
         for target in targets if isinstance(targets, list) else [targets]:
-            view = target.view if isinstance(target, FakeBuffer) else target
+            view = target.view if isinstance(target, Buffer) else memoryview(target)
             view[:] = await self.pread(offset, len(view))
             offset += len(view)
 
-    async def pwrite(self, offset: int, data: Source | FakeBuffer) -> None:
+    async def pwrite(self, offset: int, data: Source | Buffer) -> None:
         """As ``vdc.Disk.pwrite``."""
-        await self._done(self.submit_write, offset, data.view if isinstance(data, FakeBuffer) else data)
+        await self._done(self.submit_write, offset, data.view if isinstance(data, Buffer) else data)
 
     async def flush(self) -> None:
         """As ``vdc.Disk.flush``."""
@@ -223,11 +205,13 @@ class FakeDisk:
         submit(*arguments, done)
         await future
 
-    async def buffer(self, nbytes: int) -> FakeBuffer:
-        """As ``vdc.Disk.buffer``; ``lent`` holds those not released."""
-        lent = FakeBuffer(self, nbytes)
-        self.lent[id(lent)] = lent
-        return lent
+    async def buffer(self, nbytes: int) -> Buffer:
+        """As ``vdc.Disk.buffer``; ``lent`` counts those not released."""
+        self.lent += 1
+        return Buffer(self, memoryview(bytearray(nbytes)), 0, self._returned)
+
+    def _returned(self) -> None:
+        self.lent -= 1
 
     async def close(self) -> None:
         """Note that it was closed."""

@@ -156,8 +156,8 @@ class Transmission:
         done = partial(self._read_done, cookie, offset, length)
         try:
             self._disk.submit_read(offset, length, done)
-        except ValueError as fault:
-            done(None, OSError(errno.EIO, str(fault)))
+        except (OSError, ValueError) as fault:
+            done(None, _as_error(fault))
 
     def _begin_write(
         self, flags: int, cookie: int, offset: int, length: int, buffer: memoryview, start: int, end: int
@@ -266,11 +266,15 @@ class Transmission:
 
 
 def _write(disk: BlockDisk, offset: int, data: bytes | bytearray | memoryview, done: Done) -> None:
-    """Submit a write; beyond the end of a disk that shrank since the client learnt its size, that is EIO."""
     try:
         disk.submit_write(offset, data, done)
-    except ValueError as fault:
-        done(None, OSError(errno.EIO, str(fault)))
+    except (OSError, ValueError) as fault:
+        done(None, _as_error(fault))
+
+
+def _as_error(fault: OSError | ValueError) -> OSError:
+    """What the disk refused at once: it shrank, or became read-only, since the client asked what it is."""
+    return fault if isinstance(fault, OSError) else OSError(errno.EIO, str(fault))
 
 
 class _Zeroing:
