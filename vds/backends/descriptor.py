@@ -48,7 +48,7 @@ def open_path(spec: Spec) -> int:
 
 
 class DescriptorBackend(Backend):
-    """Bytes behind a descriptor, which it owns from the start. Subclasses say how large it is and what it is."""
+    """Bytes behind a descriptor, which it owns. Subclasses know what it is and how large."""
 
     def __init__(self, fd: int, spec: Spec, *, size: int, block_size: int, instance: bytes) -> None:
         """Raises: OSError (EINVAL: ``direct`` does not work with blocks of this size)."""

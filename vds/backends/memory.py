@@ -1,4 +1,4 @@
-"""``memory:SIZE``: a disk that is gone when the server is. Zeros at first; pages are allocated when written."""
+"""``memory:SIZE``: a disk that is gone when the server is. Zeros at first, allocated when written."""
 
 from __future__ import annotations
 

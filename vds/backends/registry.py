@@ -40,6 +40,6 @@ def open_backend(spec: Spec) -> Backend:
     mode = os.stat(spec.target).st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(
-            21, "a directory is no disk: name a file in it, or a block device", spec.target
+            errno.EISDIR, "a directory is no disk: name a file in it, or a block device", spec.target
         )
     return DeviceBackend(spec) if stat.S_ISBLK(mode) else FileBackend(spec)
