@@ -1,0 +1,354 @@
+"""A virtual disk for programs with an event loop: :func:`open`, then ``pread``, ``pwrite``, ``flush``.
+
+The loop is given back between answers: a turn looks at the ring for a slice of time, resolves what is done,
+and lets those who waited run before it looks again. When nothing comes for ``poll_us`` it asks the server
+for a message and sleeps. An idle disk has no timer and looks at nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from time import monotonic, perf_counter
+from types import TracebackType
+from typing import Any, Final, TypeAlias
+
+from protocol.errors import DiskError
+from protocol.vdisk.operations import Operation
+from protocol.vdisk.payloads import Geometry, parse_geometry
+
+from .buffers import Buffer
+from .engine import Engine
+from .facts import DiskFacts, ReadTarget, WriteSource
+from .requests import Request
+from .states import State
+from .uri import Target
+
+__all__ = ["Disk", "open"]
+
+SLICE_S: Final = 20e-6
+"""How long a turn looks before others on the loop get theirs; a loop turn costs about a tenth of it."""
+SAFETY_S: Final = 0.1
+"""With requests outstanding the ring is looked at this often even if no message comes."""
+ROOM_S: Final = 0.001
+"""How often a caller who waits for shared memory looks again."""
+
+ReadCallback: TypeAlias = Callable[[bytes | None, OSError | None], None]
+WriteCallback: TypeAlias = Callable[[None, OSError | None], None]
+
+
+async def open(uri: str | Target, *, poll_us: int | None = None, wait_s: float = 0.0) -> Disk:
+    """Open the disk at ``uri`` and return it when it answers.
+
+    ``wait_s`` is how long to go on trying when the server is not there yet; 0 tries once. ``poll_us``
+    overrides the URI's.
+
+    Raises: ConfigError (the URI); OSError (no server, or it refuses: errno and a sentence); ChannelError,
+        ProtocolError (it does not speak the protocol).
+    """
+    target = uri if isinstance(uri, Target) else Target.parse(uri)
+    disk = Disk(target, poll_us=target.poll_us if poll_us is None else poll_us, wait_s=wait_s)
+    try:
+        await disk.opened()
+    except BaseException:
+        await disk.close()
+        raise
+    return disk
+
+
+class Disk(DiskFacts):
+    """A disk at a server. Made by :func:`open`; safe for any number of tasks of one event loop.
+
+    Offsets and lengths are bytes, multiples of ``block_size``. Requests longer than ``max_xfer`` are split;
+    a full ring makes a request wait, never fail. While there is no server, requests wait (see ``timeout`` in
+    the URI).
+    """
+
+    def __init__(self, target: Target, *, poll_us: int, wait_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._poll_s = poll_us / 1e6
+        self._quiet_at = 0.0  # when to stop looking at the ring; 0: not looking yet
+        self._scheduled = False
+        self._fd = -1
+        self._writing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._safety: asyncio.TimerHandle | None = None
+        self._opening: asyncio.Future[None] = self._loop.create_future()
+        self._give_up_at = monotonic() + wait_s
+        self._engine = Engine(target, self)
+        self._tick()
+
+    async def opened(self) -> None:
+        """Wait until the disk answers for the first time. Raises: what :func:`open` raises."""
+        await self._opening
+
+    async def close(self) -> None:
+        """End the disk; what is unanswered fails with EIO. Harmless when done twice."""
+        self._engine.close()
+        for timer in (self._timer, self._safety):
+            if timer is not None:
+                timer.cancel()
+        if not self._opening.done():
+            self._opening.cancel()
+
+    async def __aenter__(self) -> Disk:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # -- requests ----------------------------------------------------------------------------------------
+
+    async def pread(self, offset: int, nbytes: int) -> bytes:
+        """Read ``nbytes`` at ``offset``.
+
+        Raises: ValueError (misaligned, out of range, closed); DiskError (the server's status, or EIO when no
+        server
+            came back in time; the disk stays usable).
+        """
+        if 0 < nbytes <= self.max_xfer:
+            self._check(offset, nbytes)
+            future: asyncio.Future[bytes] = self._loop.create_future()
+            self._submit(Request(Operation.BREAD, offset // self.block_size, nbytes, _resolve, future))
+            return await future
+        requests = await self._run(self._reads(offset, nbytes, _resolve))
+        return b"".join(request.result or b"" for request in requests)
+
+    async def preadv_into(self, offset: int, targets: ReadTarget | Sequence[ReadTarget]) -> None:
+        """Read at ``offset`` until ``targets`` are full, each a multiple of ``block_size`` long.
+
+        A :class:`Buffer` of this disk is filled by the server itself, anything else through one copy. After
+        an error their content is undefined; after a cancellation they are not written to any more, Buffers
+        excepted.
+        Raises: as :meth:`pread`.
+        """
+        await self._run(self._reads_into(offset, targets, _resolve))
+
+    async def pwrite(self, offset: int, data: WriteSource) -> None:
+        """Write ``data`` at ``offset``; done when the server has completed it.
+
+        It is on stable storage then, unless the volume has a volatile write cache: then after :meth:`flush`.
+        ``data`` must not change until this returns. Raises: as :meth:`pread`, with the server's errno
+        (ENOSPC, EROFS).
+        """
+        await self._run(self._writes(offset, data, _resolve))
+
+    async def flush(self) -> None:
+        """Make every write that was completed before this call stable. Nothing to do where FLUSH is not
+        offered.
+
+        Raises: DiskError; after one failure the server goes on failing until the volume is opened again.
+        """
+        await self._run(self._flush(_resolve))
+
+    async def capacity(self) -> tuple[int, int]:
+        """Ask the server for (block size in bytes, size in blocks) as they are now; ``size`` follows."""
+        return self._learn_capacity(await self._run(self._capacity(_resolve)))
+
+    async def geometry(self) -> Geometry:
+        """The geometry that the disk reports; it is for labels, addresses are blocks."""
+        (request,) = await self._run(self._geometry(_resolve))
+        return parse_geometry(request.result or b"")
+
+    def submit_read(self, offset: int, nbytes: int, callback: ReadCallback) -> None:
+        """Read without a coroutine: ``callback(data, None)`` or ``callback(None, error)``, once, from the
+        loop.
+
+        Raises: ValueError; every other failure goes to the callback.
+        """
+        self._gather(self._reads(offset, nbytes, _call), callback)
+
+    def submit_write(self, offset: int, data: WriteSource, callback: WriteCallback) -> None:
+        """Write without a coroutine: ``callback(None, error)``, once; ``data`` must not change until then."""
+        self._gather(self._writes(offset, data, _call), callback)
+
+    def submit_flush(self, callback: WriteCallback) -> None:
+        """Flush without a coroutine: ``callback(None, error)``, once."""
+        self._gather(self._flush(_call), callback)
+
+    async def buffer(self, nbytes: int) -> Buffer:
+        """Memory shared with the server, up to ``max_xfer`` bytes, for transfers without a copy; waits for
+        room."""
+        self._check_buffer(nbytes)
+        while (buffer := self._engine.buffer(nbytes)) is None:
+            await asyncio.sleep(ROOM_S)
+            self._check_open()
+        return buffer
+
+    async def _run(self, requests: list[Request]) -> list[Request]:
+        """Submit ``requests`` and wait for all; the first error is raised when the last one is answered."""
+        for request in requests:
+            request.context = self._loop.create_future()
+            self._submit(request)
+        try:
+            if len(requests) == 1:
+                await requests[0].context
+            else:
+                futures = [request.context for request in requests]
+                for answer in await asyncio.gather(*futures, return_exceptions=True):
+                    if isinstance(answer, BaseException):
+                        raise answer
+        except asyncio.CancelledError:
+            for request in requests:
+                request.detach()
+            raise
+        return requests
+
+    def _gather(self, requests: list[Request], callback: Callable[[Any, OSError | None], None]) -> None:
+        if len(requests) == 1:
+            requests[0].context = callback
+        elif requests:
+            gather = _Gather(requests, callback)
+            for request in requests:
+                request.finish = gather.answered
+        else:
+            self._loop.call_soon(callback, None, None)
+        for request in requests:
+            self._submit(request)
+
+    # -- driving the engine ------------------------------------------------------------------------------
+
+    def _submit(self, request: Request) -> None:
+        self._engine.submit(request)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Tell the server what was posted, then look for answers for a slice of time."""
+        engine = self._engine
+        self._scheduled = False
+        if self._poll_s:
+            engine.ring(sleeping=False)
+            if engine.outstanding and self._look():
+                self._scheduled = True
+                self._loop.call_soon(self._turn)
+                return
+        self._quiet_at = 0.0
+        if engine.outstanding:
+            engine.ring(sleeping=True)
+            if self._safety is None:
+                self._safety = self._loop.call_later(SAFETY_S, self._look_anyway)
+        if engine.wants_write:
+            self.changed()
+
+    def _look(self) -> bool:
+        """Poll the ring; False when it is time to sleep."""
+        poll = self._engine.poll
+        now = perf_counter()
+        stop_at = now + SLICE_S
+        if not self._quiet_at:
+            self._quiet_at = now + self._poll_s
+        while not poll():
+            now = perf_counter()
+            if now > self._quiet_at:
+                return False
+            if now > stop_at:
+                return True
+        self._quiet_at = 0.0
+        return True
+
+    def _look_anyway(self) -> None:
+        self._safety = None
+        if self._engine.outstanding:
+            self._engine.poll()
+            self._quiet_at = 0.0
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._engine.outstanding and not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _readable(self) -> None:
+        self._engine.readable()
+        self._wake()
+
+    def _writable(self) -> None:
+        self._engine.writable()
+        self.changed()
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._engine.tick()
+        self.changed()
+
+    def detach(self, fd: int) -> None:
+        """The engine closes ``fd``. Source: :class:`vdc.engine.Driver`."""
+        if self._fd == fd:
+            self._loop.remove_reader(fd)
+            if self._writing:
+                self._loop.remove_writer(fd)
+            self._fd = -1
+            self._writing = False
+
+    def changed(self) -> None:
+        """The engine's state, socket or deadline changed. Source: :class:`vdc.engine.Driver`."""
+        engine = self._engine
+        self._watch()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = engine.deadline
+        if deadline is not None and engine.state is not State.CLOSED:
+            self._timer = self._loop.call_later(max(0.0, deadline - monotonic()), self._tick)
+        if engine.state is State.RUNNING:
+            self._learn()
+            self._wake()
+        if not self._opening.done():
+            self._settle_opening()
+
+    def _watch(self) -> None:
+        fd = self._engine.fileno()
+        if fd is not None and fd != self._fd:
+            self._fd = fd
+            self._loop.add_reader(fd, self._readable)
+        wants_write = fd is not None and self._engine.wants_write
+        if wants_write != self._writing and fd is not None:
+            self._writing = wants_write
+            if wants_write:
+                self._loop.add_writer(fd, self._writable)
+            else:
+                self._loop.remove_writer(fd)
+
+    def _settle_opening(self) -> None:
+        if self._engine.state is State.RUNNING:
+            self._opening.set_result(None)
+        elif self._engine.cause is not None and monotonic() >= self._give_up_at:
+            self._opening.set_exception(self._engine.cause)
+
+
+class _Gather:
+    """The parts of one callback's request: the last answer gives the whole, or the first error."""
+
+    __slots__ = ("callback", "error", "parts", "remaining")
+
+    def __init__(self, parts: list[Request], callback: Callable[[Any, OSError | None], None]) -> None:
+        self.parts = parts
+        self.callback = callback
+        self.remaining = len(parts)
+        self.error: DiskError | None = None
+
+    def answered(self, request: Request, error: DiskError | None) -> None:
+        self.error = self.error or error
+        self.remaining -= 1
+        if not self.remaining:
+            whole = None
+            if self.error is None and request.operation == Operation.BREAD:
+                whole = b"".join(part.result or b"" for part in self.parts)
+            self.callback(whole, self.error)
+
+
+def _resolve(request: Request, error: DiskError | None) -> None:
+    future: asyncio.Future[bytes | None] = request.context
+    if not future.cancelled():
+        if error is None:
+            future.set_result(request.result)
+        else:
+            future.set_exception(error)
+
+
+def _call(request: Request, error: DiskError | None) -> None:
+    request.context(request.result, error)

@@ -1,0 +1,342 @@
+"""What a disk does, whoever drives it: requests in, answers out, and a server that may come and go.
+
+The engine is non-blocking: the driver (:mod:`vdc.disk` under asyncio, :mod:`vdc.sync` with
+``poll``) watches ``fileno()``, calls :meth:`Engine.readable`, :meth:`Engine.writable` and
+:meth:`Engine.tick`, and decides when to look at the ring (:meth:`Engine.poll`) and when to sleep
+(``ring(sleeping=True)`` first).
+
+Source: Solaris vdc.c, ``vdc_process_msg_thread``, for the states and what is resubmitted when.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from errno import EIO
+from time import monotonic
+from typing import Final, Protocol
+
+from hypervisor.rendezvous import Hello, Transport, connect, receive_answer, send_hello
+from protocol.errors import ChannelError, ChannelLost, ProtocolError
+from protocol.vdisk.attributes import DiskAttributes
+from protocol.vio.extensions import Extension
+
+from .buffers import Buffer
+from .guest import GuestMemory
+from .requests import Request, RequestTable
+from .session import Session
+from .states import ANSWERS_EIO, Input, State, step
+from .uri import Target
+
+__all__ = ["Driver", "Engine"]
+
+RENDEZVOUS_LIMIT_S: Final = 10.0
+"""A server that accepts and says nothing is given up after this; the same limit holds on its side."""
+HANDSHAKE_LIMIT_S: Final = 75.0
+"""A server may wait about 50 s for a backend while it negotiates attributes. Source: Solaris vds.c."""
+RETRY_FIRST_S: Final = 0.01
+RETRY_MOST_S: Final = 0.25
+"""Attempts to reach a lost server double their distance up to this: quick for a restart, cheap for an
+outage."""
+LOSSES: Final = (OSError, ChannelError, ProtocolError)
+"""What ends a connection; a refusal is an OSError."""
+
+log = logging.getLogger("vdc")
+
+
+class Driver(Protocol):
+    """Whoever watches the socket and the clock for an engine."""
+
+    def changed(self) -> None:
+        """State, socket or deadline may be others now, or a request was posted: look again."""
+
+    def detach(self, fd: int) -> None:
+        """The socket ``fd`` is about to be closed: stop watching it."""
+
+
+class Engine:
+    """One disk: its unanswered requests and its connection.
+
+    ``driver`` is told after each change of state, of ``fileno()`` or of ``deadline``, and before a socket is
+    closed.
+    """
+
+    def __init__(self, target: Target, driver: Driver, clock: Callable[[], float] = monotonic) -> None:
+        self.target = target
+        self.state = State.CONNECTING
+        self.table = RequestTable()
+        self.session: Session | None = None
+        self._sock: socket.socket | None = None
+        self._memory: GuestMemory | None = None
+        self.instance: bytes | None = None
+        self.attributes: DiskAttributes | None = None
+        self.version = (0, 0)
+        self.extensions = Extension(0)
+        self.cause: BaseException | None = None
+        """Why there is no connection, when there is none."""
+        self.connections = 0
+        self._driver = driver
+        self._identity = (os.urandom(16), os.urandom(16))
+        self._clock = clock
+        self._retry_at = self._lost_at = clock()
+        self._retry_s = RETRY_FIRST_S
+        self._limit_at: float | None = None
+        self._waiting_since: float | None = None
+
+    # -- requests ----------------------------------------------------------------------------------------
+
+    def submit(self, request: Request) -> None:
+        """Take ``request``; its ``finish`` is called exactly once, perhaps before this returns."""
+        table = self.table
+        table.number(request)
+        if self.state is State.RUNNING:
+            if table.waiting or not self.session.post(request):  # type: ignore[union-attr]
+                table.waiting.append(request)
+        elif self.state in ANSWERS_EIO or self.state is State.CLOSED:
+            self._refuse(request)
+        else:
+            table.waiting.append(request)
+            if self._waiting_since is None:
+                self._waiting_since = self._clock()
+                self._driver.changed()
+
+    def poll(self) -> int:
+        """Answer what the server has finished, then send what waited for room. Returns how many were
+        answered."""
+        session = self.session
+        if session is None or self.state is not State.RUNNING:
+            return 0
+        answered = session.poll()
+        if answered and self.table.waiting:
+            self._fill()
+        return answered
+
+    def ring(self, sleeping: bool) -> None:
+        """Ring the doorbell if the server needs it; ``sleeping`` asks for a message at the next answer."""
+        if self.session is not None and self.state is State.RUNNING:
+            try:
+                self.session.ring(sleeping)
+            except LOSSES as cause:
+                self._lose(cause)
+
+    def buffer(self, nbytes: int) -> Buffer | None:
+        """Shared memory for a caller, or None when there is no room or no connection."""
+        return self.session.buffer(nbytes) if self.session is not None else None
+
+    @property
+    def outstanding(self) -> int:
+        """Requests the server has."""
+        return self.table.outstanding
+
+    def _fill(self) -> None:
+        waiting = self.table.waiting
+        while waiting and self.session is not None and self.session.post(waiting[0]):
+            waiting.popleft()
+
+    def _refuse(self, request: Request) -> None:
+        request.end(request.error(EIO))
+
+    # -- connection --------------------------------------------------------------------------------------
+
+    def fileno(self) -> int | None:
+        """The socket to watch, or None while there is none."""
+        return self._sock.fileno() if self._sock is not None else None
+
+    @property
+    def wants_write(self) -> bool:
+        """Watch the socket for writing too."""
+        return self.session is not None and self.session.wants_write
+
+    @property
+    def deadline(self) -> float | None:
+        """When to call :meth:`tick` next, or None."""
+        moments = [self._limit_at, self._expiry()]
+        if self.state in (State.CONNECTING, State.FAILED):
+            moments.append(self._retry_at)
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def readable(self) -> None:
+        """The socket has something: take it. A lost connection is noticed here and recovery begins."""
+        try:
+            if self.session is not None:
+                self.session.readable()
+            elif self._sock is not None and self._memory is not None:
+                self._await_answer(self._sock, self._memory)
+        except LOSSES as cause:
+            self._lose(cause)
+        else:
+            if self.table.waiting and self.state is State.RUNNING:
+                self._fill()
+
+    def writable(self) -> None:
+        """The socket has room again."""
+        if self.session is not None:
+            try:
+                self.session.writable()
+            except LOSSES as cause:
+                self._lose(cause)
+
+    def tick(self) -> None:
+        """Do what is due: connect again, give up an attempt, let the timeout expire."""
+        now = self._clock()
+        expiry = self._expiry()
+        if expiry is not None and now >= expiry:
+            self._expire()
+        if self._limit_at is not None and now >= self._limit_at:
+            self._lose(
+                ChannelLost(f"no answer from {self.target.socket} in the {self.state.name.lower()} phase")
+            )
+        if self.state in (State.CONNECTING, State.FAILED) and now >= self._retry_at:
+            self._connect()
+
+    def close(self) -> None:
+        """End the disk: what is unanswered fails with EIO. Harmless when done twice."""
+        if self.state is not State.CLOSED:
+            self._step(Input.CLOSE)
+            self._drop_session()
+            self._fail_all()
+            self._driver.changed()
+
+    def _connect(self) -> None:
+        """Begin an attempt: a socket, memory for it, and the hello."""
+        target = self.target
+        shared = target.transport is Transport.SHM
+        client_id, secret = self._identity
+        hello = Hello(
+            volume=target.volume,
+            transport=target.transport,
+            client_id=client_id,
+            secret=secret,
+            memory_size=0,
+            extensions=Extension.POLLED_RING if shared else Extension.INLINE,
+        )
+        try:
+            self._sock = connect(target.socket)
+            self._memory = GuestMemory(shared=shared)
+            send_hello(self._sock, replace(hello, memory_size=self._memory.size), self._memory.fd)
+        except LOSSES as cause:
+            self._lose(cause)
+            return
+        self._limit_at = self._clock() + RENDEZVOUS_LIMIT_S
+        self._step(Input.CONNECTED)
+        self._driver.changed()
+
+    def _await_answer(self, sock: socket.socket, memory: GuestMemory) -> None:
+        welcome = receive_answer(sock)
+        if welcome is None:
+            return
+        if self.instance is not None and welcome.instance != self.instance:
+            self._replaced("its volume instance changed")
+        self.instance = welcome.instance
+        self.extensions = welcome.extensions
+        self.session = Session(sock, memory, welcome, self.table, self)
+        self._limit_at = self._clock() + HANDSHAKE_LIMIT_S
+        self._step(Input.WELCOMED)
+        self.session.start()
+        self.session.readable()
+
+    def session_ready(self, version: tuple[int, int], attributes: DiskAttributes) -> None:
+        """The handshake is done: send what waits. Source: :class:`vdc.session.Owner`."""
+        if self.attributes is not None and attributes.block_size != self.attributes.block_size:
+            self._replaced(f"its block size is {attributes.block_size}, it was {self.attributes.block_size}")
+        self.attributes = attributes
+        self.version = version
+        self._step(Input.READY)
+        self._limit_at = self._waiting_since = self.cause = None
+        self._retry_s = RETRY_FIRST_S
+        self.connections += 1
+        again = self.table.resume()
+        if self.connections > 1:
+            log.info(
+                "%s: running again after %.3f s, %d requests resubmitted, %d waiting",
+                self.target.volume,
+                self._clock() - self._lost_at,
+                again,
+                len(self.table.waiting) - again,
+            )
+        self._fill()
+        self._driver.changed()
+
+    def session_has_room(self) -> None:
+        """Shared memory was given back: send what waits for it. Source: :class:`vdc.session.Owner`."""
+        if self.table.waiting and self.state is State.RUNNING:
+            self._fill()
+            self._driver.changed()
+
+    def _replaced(self, why: str) -> None:
+        self._step(Input.OTHER_VOLUME)
+        raise ChannelLost(
+            f"another volume answers to the name {self.target.volume}: {why}; open the disk again"
+        )
+
+    def _lose(self, cause: BaseException) -> None:
+        """The connection, or the attempt at one, is over: what the server had waits again."""
+        before = self.state
+        self._drop_session()
+        self._step(Input.LOST)
+        self.cause = cause
+        if before is State.RUNNING:
+            self._lost_at = self._clock()
+            log.warning(
+                "%s: lost the server (%s), %d requests unanswered",
+                self.target.volume,
+                cause,
+                self.table.unanswered,
+            )
+        if self.state is State.REPLACED:
+            log.error("%s: %s", self.target.volume, cause)
+            self._fail_all()
+        elif self.table and self._waiting_since is None:
+            self._waiting_since = self._clock()
+        self._retry_at = self._clock() + self._retry_s
+        self._retry_s = min(self._retry_s * 2, RETRY_MOST_S)
+        self._driver.changed()
+
+    def _expire(self) -> None:
+        log.error(
+            "%s: no server for %g s (%s), %d requests fail with EIO",
+            self.target.volume,
+            self.target.timeout_s,
+            self.cause,
+            len(self.table),
+        )
+        self._drop_session()
+        self._step(Input.EXPIRED)
+        self._retry_at = self._clock() + self._retry_s
+        self._fail_all()
+        self._driver.changed()
+
+    def _expiry(self) -> float | None:
+        if self.target.timeout_s and self._waiting_since is not None and self.table:
+            return self._waiting_since + self.target.timeout_s
+        return None
+
+    def _drop_session(self) -> None:
+        """Let go of socket and memory; what the server had waits again."""
+        session, self.session = self.session, None
+        sock, self._sock = self._sock, None
+        memory, self._memory = self._memory, None
+        self._limit_at = None
+        if sock is not None:
+            self._driver.detach(sock.fileno())
+        if session is not None:
+            session.close()
+        else:
+            for part in (sock, memory):
+                if part is not None:
+                    part.close()
+        self.table.take_back()
+
+    def _fail_all(self) -> None:
+        self._waiting_since = None
+        for request in self.table.drain():
+            self._refuse(request)
+
+    def _step(self, event: Input) -> None:
+        state = step(self.state, event)
+        if state is not None and state is not self.state:
+            log.debug("%s: %s -> %s (%s)", self.target.volume, self.state.name, state.name, event.name)
+            self.state = state

@@ -1,0 +1,345 @@
+"""One established connection to a server: channel, handshake, ring; from the welcome to the first loss.
+
+Everything here is non-blocking and knows no event loop.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from errno import EIO
+from typing import Any, Final, Protocol
+
+from hypervisor.channel import Channel
+from hypervisor.records import MapTableRecord
+from hypervisor.rendezvous import Welcome
+from protocol.errors import ChannelLost
+from protocol.ldc.events import LinkState
+from protocol.stack import (
+    AttributesReceived,
+    ChannelUp,
+    Client,
+    DescriptorsDone,
+    QueueConfigured,
+    SessionLost,
+    SessionReady,
+    Woken,
+)
+from protocol.vdisk.attributes import DiskAttributes
+from protocol.vdisk.descriptor import ACK_FLAG, ENTRY_ONE, STATUS_UNSET
+from protocol.vdisk.operations import BLOCK_IO, SLICE_NONE
+from protocol.vdisk.status import from_wire
+from protocol.vio.dring import Dstate
+from protocol.vio.extensions import Extension
+
+from .buffers import Buffer
+from .guest import RING, TABLE_ENTRIES, GuestMemory
+from .requests import Request, RequestTable
+
+__all__ = ["WANTED_XFER", "Owner", "Session"]
+
+WANTED_XFER: Final = 1024 * 1024
+"""Bytes a request may carry, if the server agrees; from 1 MiB on copying limits the speed, not the round
+trip."""
+
+INLINE_GROUP: Final = 1024 * 1024
+"""Bytes of entries and write data that travel with one doorbell; what is posted beyond has one of its own."""
+
+FREE: Final = int(Dstate.FREE)  # plain ints compare and pack faster
+DONE: Final = int(Dstate.DONE)
+
+
+class Owner(Protocol):
+    """Whom a session belongs to."""
+
+    def session_ready(self, version: tuple[int, int], attributes: DiskAttributes) -> None:
+        """The handshake is done: requests may be posted."""
+
+    def session_has_room(self) -> None:
+        """A caller gave shared memory back."""
+
+
+class Session:
+    """The client's end of one connection.
+
+    ``table`` is the owner's: the session fills its slots and answers its requests, and leaves it as it is
+    when the connection is lost. ``memory`` becomes the session's, like ``sock``.
+    """
+
+    def __init__(
+        self, sock: socket.socket, memory: GuestMemory, welcome: Welcome, table: RequestTable, owner: Owner
+    ) -> None:
+        self._channel = Channel(sock, exported=memory.exported, extensions=welcome.extensions)
+        self._stack = Client(
+            max_xfer_blocks=WANTED_XFER // 512,
+            extensions=welcome.extensions,
+            server_polls=welcome.poll_us > 0,
+        )
+        self._memory = memory
+        self._table = table
+        self._owner = owner
+        self._polled = bool(welcome.extensions & Extension.POLLED_RING)
+        self._inline = bool(welcome.extensions & Extension.INLINE)
+        self._running = False
+        self._closed = False
+        self._unannounced: list[int] = []  # plain ring: entries posted and not told of
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Say where our map table is and open our queue; the server sees the link come up. Raises:
+        ChannelLost."""
+        self._channel.send_record(MapTableRecord(base=0, nentries=TABLE_ENTRIES))
+        self._channel.queue_configured()
+
+    @property
+    def wants_write(self) -> bool:
+        """The socket was full: call :meth:`writable` when it no longer is."""
+        return self._channel.wants_write
+
+    def writable(self) -> None:
+        """Send what a full socket kept back. Raises: ChannelLost."""
+        self._channel.flush()
+
+    def readable(self) -> None:
+        """Take what the server sent, act on it, and look at the ring.
+
+        Raises: ChannelLost, RemoteProtocolError; the session is to be closed then.
+        """
+        for item in self._channel.receive():
+            if isinstance(item, bytes):
+                self._stack.receive_packet(item)
+            elif isinstance(item, LinkState):
+                self._stack.link_state(item)
+            self._settle()
+        if self._running:
+            self.poll()
+
+    def _settle(self) -> None:
+        while (event := self._stack.next_event()) is not None:
+            _EVENTS[type(event)](self, event)
+        self._send()
+
+    def _send(self) -> None:
+        while (output := self._stack.next_output()) is not None:
+            if isinstance(output, QueueConfigured):
+                self._channel.queue_configured()
+            else:
+                self._channel.send_packet(output)
+
+    def close(self) -> None:
+        """Leave the server; harmless when done twice."""
+        if not self._closed:
+            self._closed = True
+            self._memory.close()
+            self._channel.close()
+
+    # -- handshake -----------------------------------------------------------------------------------------
+
+    def _start(self, event: ChannelUp) -> None:
+        self._stack.start(int.from_bytes(os.urandom(4), "big"))
+
+    def _register(self, event: AttributesReceived) -> None:
+        self._stack.register_ring(self._memory.ring_cookie, RING)
+
+    def _ready(self, event: SessionReady) -> None:
+        self._table.begin(RING.num_descriptors)
+        self._running = True
+        self._owner.session_ready((event.version.major, event.version.minor), event.attributes)
+
+    def _told(self, event: DescriptorsDone | Woken) -> None:
+        """Something is done; :meth:`readable` looks at the ring whatever was received."""
+
+    def _lost(self, event: SessionLost) -> None:
+        raise ChannelLost(event.cause)
+
+    # -- requests ----------------------------------------------------------------------------------------
+
+    def buffer(self, nbytes: int) -> Buffer | None:
+        """Shared memory for a caller, or None when there is no room."""
+        arena = self._memory.arena
+        order = arena.order_of(nbytes)
+        offset = arena.take(order)
+        if offset < 0:
+            return None
+
+        def give() -> None:
+            arena.give(offset, order)
+            self._owner.session_has_room()
+
+        return Buffer(self._memory, self._memory.data[offset : offset + nbytes], offset, give)
+
+    def post(self, request: Request) -> bool:
+        """Put ``request`` into the ring; False when ring or buffers are full now."""
+        table = self._table
+        memory = self._memory
+        index = table.head
+        slots = table.slots
+        if slots[index] is not None:
+            return False
+        nbytes = request.nbytes
+        buffer = request.buffer
+        if buffer is not None and buffer.memory is memory:
+            offset = buffer.offset
+        elif nbytes:
+            order = ((nbytes - 1) >> 13).bit_length()
+            offset = memory.arena.take(order)
+            if offset < 0:
+                return False
+            request.offset = offset
+            request.order = order
+            if request.source is not None:
+                memory.data[offset : offset + nbytes] = request.source
+        else:
+            offset = 0
+        memory.ring.post(
+            index,
+            ENTRY_ONE.pack(
+                FREE,
+                ACK_FLAG,
+                request.token & 0xFFFFFFFFFFFFFFFF,
+                request.operation,
+                SLICE_NONE,
+                STATUS_UNSET,
+                request.addr,
+                nbytes,
+                1 if nbytes else 0,
+                memory.arena_cookie + offset,
+                (nbytes + 7) & ~7,
+            ),
+        )
+        slots[index] = request
+        table.outstanding += 1
+        table.head = index + 1 if index + 1 < len(slots) else 0
+        if self._polled:
+            self._stack.posted(1)
+        else:
+            self._unannounced.append(index)
+        return True
+
+    def ring(self, sleeping: bool) -> None:
+        """Tell the server of what was posted, if it has to be told; ``sleeping``: and that we wait for a
+        message."""
+        if self._polled:
+            if self._stack.ring(sleeping):
+                self._send()
+        elif self._unannounced:
+            indices, self._unannounced = self._unannounced, []
+            if self._inline:
+                self._push(indices)
+            else:
+                for index in indices:
+                    self._stack.announce(index, index)
+                self._send()
+
+    def _push(self, indices: list[int]) -> None:
+        """Send entries, and the data of writes, along with the message that announces them."""
+        pieces: list[tuple[int, memoryview]] = []
+        first = indices[0]
+        size = 0
+        for index in indices:
+            data = self._outgoing(index)
+            entry = self._memory.entries[RING.offset(index) : RING.offset(index) + RING.descriptor_size]
+            pieces += [*data, (self._memory.ring_cookie.addr + RING.offset(index), entry)]
+            size += sum(len(piece) for _, piece in data) + RING.descriptor_size
+            if size > INLINE_GROUP or index in (indices[-1], RING.num_descriptors - 1):
+                self._stack.announce(first, index)
+                packets = []
+                while (output := self._stack.next_output()) is not None:
+                    assert isinstance(output, bytes)
+                    packets.append(output)
+                self._channel.push(pieces, packets)
+                pieces, size = [], 0
+                first = index + 1 if index + 1 < RING.num_descriptors else 0
+
+    def _outgoing(self, index: int) -> list[tuple[int, memoryview]]:
+        """The data that a posted write sends, where its cookie says it is; nothing for other requests."""
+        request = self._table.slots[index]
+        if request is None or request.source is None:
+            return []
+        buffer = request.buffer
+        offset = buffer.offset if buffer is not None and buffer.memory is self._memory else request.offset
+        end = offset + ((request.nbytes + 7) & ~7)
+        return [(self._memory.arena_cookie + offset, self._memory.data[offset:end])]
+
+    def poll(self) -> int:
+        """Answer every request that the server has finished; returns how many."""
+        table = self._table
+        slots = table.slots
+        states = self._memory.entries
+        stride = RING.descriptor_size
+        index = table.tail
+        answered = 0
+        while table.outstanding:
+            request = slots[index]
+            if request is not None:
+                if states[index * stride] != DONE:
+                    break
+                self._answer(index, request)
+                answered += 1
+                if self._closed:
+                    return answered
+            index = index + 1 if index + 1 < len(slots) else 0
+        table.tail = index
+        if not answered and table.outstanding > 1:
+            answered = self._poll_out_of_order()
+        if answered and self._polled:
+            self._stack.consumed(answered)
+        return answered
+
+    def _poll_out_of_order(self) -> int:
+        """The oldest request is still with the server; look whether younger ones came back."""
+        slots = self._table.slots
+        states = self._memory.dstates()
+        answered = 0
+        index = states.find(DONE)
+        while index >= 0 and not self._closed:
+            request = slots[index]
+            if request is not None:
+                self._answer(index, request)
+                answered += 1
+            index = states.find(DONE, index + 1)
+        return answered
+
+    def _answer(self, index: int, request: Request) -> None:
+        """The server set DONE: read its answer once, check it against our own record, and pass it on."""
+        status, nbytes = self._memory.ring.reap(index)
+        self._table.slots[index] = None
+        self._table.outstanding -= 1
+        error = None
+        if status:
+            error = request.error(from_wire(status))
+        elif request.operation not in BLOCK_IO:
+            request.result = bytes(self._chunk(request))
+        elif nbytes != request.nbytes:
+            error = request.error(EIO)  # the range was checked before: a short answer is lost data
+        elif request.source is None and (request.buffer is None or request.buffer.memory is not self._memory):
+            self._deliver(request)
+        if request.order >= 0:
+            self._memory.arena.give(request.offset, request.order)
+            request.order = -1
+        request.end(error)
+
+    def _chunk(self, request: Request) -> memoryview:
+        return self._memory.data[request.offset : request.offset + request.nbytes]
+
+    def _deliver(self, request: Request) -> None:
+        """Copy what was read to where the caller wants it; nothing to do when that is our own shared
+        memory."""
+        if request.into is not None:
+            request.into[:] = self._chunk(request)
+        elif request.buffer is not None:  # of an earlier connection
+            request.buffer.view[:] = self._chunk(request)
+        else:
+            request.result = bytes(self._chunk(request))
+
+
+_EVENTS: Final[dict[type, Callable[[Session, Any], None]]] = {
+    ChannelUp: Session._start,
+    AttributesReceived: Session._register,
+    SessionReady: Session._ready,
+    DescriptorsDone: Session._told,
+    Woken: Session._told,
+    SessionLost: Session._lost,
+}

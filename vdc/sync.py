@@ -1,0 +1,255 @@
+"""The blocking twin of :class:`vdc.Disk`, for programs without an event loop: :func:`connect`.
+
+It is not a thread around the other: the caller's own thread writes the ring, looks at it, and sleeps in
+``poll``. At depth 1 that is the fastest way to a disk. For more depth, submit several requests and wait for
+any.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Sequence
+from time import monotonic, perf_counter, sleep
+from types import TracebackType
+from typing import Final
+
+from protocol.errors import DiskError
+from protocol.vdisk.operations import Operation
+from protocol.vdisk.payloads import Geometry, parse_geometry
+
+from .buffers import Buffer
+from .engine import Engine
+from .facts import DiskFacts, ReadTarget, WriteSource
+from .requests import Request
+from .states import State
+from .uri import Target
+
+__all__ = ["Disk", "connect"]
+
+SAFETY_S: Final = 0.1
+"""With requests outstanding the ring is looked at this often even if no message comes."""
+
+
+def connect(uri: str | Target, *, poll_us: int | None = None, wait_s: float = 0.0) -> Disk:
+    """Open the disk at ``uri`` and return it when it answers; arguments and errors as of :func:`vdc.open`."""
+    target = uri if isinstance(uri, Target) else Target.parse(uri)
+    disk = Disk(target, target.poll_us if poll_us is None else poll_us)
+    try:
+        disk._open(monotonic() + wait_s)
+    except BaseException:
+        disk.close()
+        raise
+    return disk
+
+
+class Disk(DiskFacts):
+    """A disk at a server, for one thread. Made by :func:`connect`; offsets and lengths as for
+    :class:`vdc.Disk`.
+
+    Answers are taken only inside its methods: a program that submits and then computes for long should call
+    ``wait(0)`` now and then.
+    """
+
+    def __init__(self, target: Target, poll_us: int) -> None:
+        self._poll_s = poll_us / 1e6
+        self._poll = select.poll()
+        self._fd = -1
+        self._events = 0
+        self._answered: dict[int, bytes | DiskError | None] = {}
+        self._tokens = 0
+        self._unanswered: dict[int, int] = {}  # token → parts still missing
+        self._engine = Engine(target, self)
+
+    def close(self) -> None:
+        """End the disk; what is unanswered fails with EIO. Harmless when done twice."""
+        self._engine.close()
+
+    def __enter__(self) -> Disk:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- one at a time -----------------------------------------------------------------------------------
+
+    def pread(self, offset: int, nbytes: int) -> bytes:
+        """Read ``nbytes`` at ``offset``. Raises: as :meth:`vdc.Disk.pread`."""
+        if 0 < nbytes <= self.max_xfer:
+            self._check(offset, nbytes)
+            request = Request(Operation.BREAD, offset // self.block_size, nbytes, _keep)
+            self._engine.submit(request)
+            self._finish_all((request,))
+            return request.result  # type: ignore[return-value]
+        requests = self._run(self._reads(offset, nbytes, _keep))
+        return b"".join(request.result or b"" for request in requests)
+
+    def preadv_into(self, offset: int, targets: ReadTarget | Sequence[ReadTarget]) -> None:
+        """Read at ``offset`` until ``targets`` are full. Raises: as :meth:`vdc.Disk.preadv_into`."""
+        self._run(self._reads_into(offset, targets, _keep))
+
+    def pwrite(self, offset: int, data: WriteSource) -> None:
+        """Write ``data`` at ``offset``. Raises: as :meth:`vdc.Disk.pwrite`."""
+        self._run(self._writes(offset, data, _keep))
+
+    def flush(self) -> None:
+        """Make every completed write stable. Raises: as :meth:`vdc.Disk.flush`."""
+        self._run(self._flush(_keep))
+
+    def capacity(self) -> tuple[int, int]:
+        """Ask the server for (block size in bytes, size in blocks) as they are now; ``size`` follows."""
+        return self._learn_capacity(self._run(self._capacity(_keep)))
+
+    def geometry(self) -> Geometry:
+        """The geometry that the disk reports; it is for labels, addresses are blocks."""
+        (request,) = self._run(self._geometry(_keep))
+        return parse_geometry(request.result or b"")
+
+    def buffer(self, nbytes: int) -> Buffer:
+        """Memory shared with the server, up to ``max_xfer`` bytes, for transfers without a copy.
+
+        Raises: MemoryError when others hold all of it: one thread cannot wait for itself.
+        """
+        self._check_buffer(nbytes)
+        while (buffer := self._engine.buffer(nbytes)) is None:
+            if self._engine.state is State.RUNNING and not self._engine.outstanding:
+                raise MemoryError(f"no {nbytes} bytes of shared memory left: release buffers first")
+            self._advance()
+            self._check_open()
+        return buffer
+
+    def _run(self, requests: list[Request]) -> list[Request]:
+        for request in requests:
+            self._engine.submit(request)
+        self._finish_all(requests)
+        return requests
+
+    def _finish_all(self, requests: Sequence[Request]) -> None:
+        """Drive the engine until all of ``requests`` are answered; raise the first error."""
+        for request in requests:
+            while request.context is None:
+                self._advance()
+        for request in requests:
+            if request.context is not DONE:
+                raise request.context
+
+    # -- many at a time ----------------------------------------------------------------------------------
+
+    def submit_read(self, offset: int, nbytes: int | Buffer) -> int:
+        """Start a read of at most ``max_xfer`` bytes, into a Buffer or as bytes; returns its token for
+        :meth:`wait`."""
+        if isinstance(nbytes, Buffer):
+            requests = self._reads_into(offset, nbytes, self._collect)
+        else:
+            requests = self._reads(offset, nbytes, self._collect)
+        return self._start(requests)
+
+    def submit_write(self, offset: int, data: WriteSource) -> int:
+        """Start a write of at most ``max_xfer`` bytes; ``data`` must not change until :meth:`wait` gives its
+        token."""
+        return self._start(self._writes(offset, data, self._collect))
+
+    def submit_flush(self) -> int:
+        """Start a flush of every write whose answer :meth:`wait` has given."""
+        return self._start(self._flush(self._collect))
+
+    def wait(self, n: int = 1) -> list[tuple[int, bytes | DiskError | None]]:
+        """Wait until at least ``n`` of what was submitted is answered; returns all that is, as (token,
+        result).
+
+        A result is the bytes read, None, or the DiskError that the request ended with. ``n`` above the number
+        unanswered waits for all; 0 only looks.
+        """
+        self._engine.ring(sleeping=False)
+        self._engine.poll()
+        wanted = min(n, len(self._answered) + len(self._unanswered))
+        while len(self._answered) < wanted:
+            self._advance()
+        answers, self._answered = list(self._answered.items()), {}
+        return answers
+
+    def _start(self, requests: list[Request]) -> int:
+        if len(requests) > 1:
+            raise ValueError(f"one submission carries at most {self.max_xfer} bytes: submit in parts")
+        self._tokens += 1
+        token = self._tokens
+        if requests:
+            self._unanswered[token] = 1
+            requests[0].context = token
+            self._engine.submit(requests[0])
+        else:
+            self._answered[token] = None
+        return token
+
+    def _collect(self, request: Request, error: DiskError | None) -> None:
+        del self._unanswered[request.context]
+        self._answered[request.context] = request.result if error is None else error
+
+    # -- driving the engine ------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Look for an answer, for as long as polling pays; then sleep until there is something to do."""
+        engine = self._engine
+        if engine.outstanding:
+            if self._poll_s:
+                engine.ring(sleeping=False)
+                poll = engine.poll
+                stop_at = perf_counter() + self._poll_s
+                while not poll():
+                    if perf_counter() > stop_at:
+                        break
+                else:
+                    return
+            engine.ring(sleeping=True)
+        self._sleep()
+
+    def _sleep(self) -> None:
+        engine = self._engine
+        deadline = engine.deadline
+        timeout = SAFETY_S if engine.outstanding else None
+        if deadline is not None:
+            left = max(0.0, deadline - monotonic())
+            timeout = left if timeout is None else min(left, timeout)
+        self.changed()
+        if self._fd < 0:
+            sleep(timeout or 0.0)
+        else:
+            for _, events in self._poll.poll(None if timeout is None else -(-timeout * 1000 // 1)):
+                if events & select.POLLOUT:
+                    engine.writable()
+                if events & ~select.POLLOUT:
+                    engine.readable()
+        if deadline is not None and monotonic() >= deadline:
+            engine.tick()
+        engine.poll()
+
+    def _open(self, give_up_at: float) -> None:
+        engine = self._engine
+        engine.tick()
+        while engine.state is not State.RUNNING:
+            if engine.cause is not None and monotonic() >= give_up_at:
+                raise engine.cause
+            self._sleep()
+
+    def detach(self, fd: int) -> None:
+        """The engine closes ``fd``. Source: :class:`vdc.engine.Driver`."""
+        if self._fd == fd:
+            self._poll.unregister(fd)
+            self._fd = -1
+
+    def changed(self) -> None:
+        """The engine's state, socket or deadline changed. Source: :class:`vdc.engine.Driver`."""
+        fd = self._engine.fileno()
+        events = select.POLLIN | (select.POLLOUT if self._engine.wants_write else 0)
+        if fd is not None and (fd, events) != (self._fd, self._events):
+            self._fd, self._events = fd, events
+            self._poll.register(fd, events)
+        self._learn()
+
+
+DONE: Final = object()
+
+
+def _keep(request: Request, error: DiskError | None) -> None:
+    request.context = DONE if error is None else error

@@ -1,0 +1,84 @@
+"""Looking at rings before sleeping: one poller for all channels of a server.
+
+A port that was just rung is watched. While any watched port had work within the budget, the poller looks at
+all of them again and again, and gives the event loop its turn between. A port with nothing for that long is
+told to sleep, and its client with it: the next descriptor comes with a doorbell. No port watched means no
+wake-up at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import Final, Protocol
+
+__all__ = ["Poller", "Watched"]
+
+SLICE_S: Final = 200e-6
+"""Longest time between two turns of the event loop while there is work."""
+IDLE_SLICE_S: Final = 10e-6
+"""The same while there is none: a message that wakes us must not wait for the end of a slice."""
+
+
+class Watched(Protocol):
+    """A port as the poller sees it."""
+
+    busy_at: float
+    """When it last had work, by ``perf_counter``."""
+
+    def look(self) -> bool:
+        """Serve what is there; whether anything was."""
+
+    def quiet(self) -> None:
+        """Nobody looks any more: tell the client."""
+
+    @property
+    def may_poll(self) -> bool:
+        """False while worker threads have this port's requests: they need the interpreter that polling would
+        hold.
+        """
+
+
+class Poller:
+    """Watches ports for ``poll_us`` microseconds after their last work; 0 never watches any."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, poll_us: int) -> None:
+        self.enabled = poll_us > 0
+        self._loop = loop
+        self._budget_s = poll_us / 1e6
+        self._ports: list[Watched] = []
+        self._scheduled = False
+
+    def watch(self, port: Watched) -> None:
+        """Look at ``port`` from now on, until it has been idle for the budget."""
+        port.busy_at = perf_counter()
+        if port not in self._ports:
+            self._ports.append(port)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def forget(self, port: Watched) -> None:
+        """Stop looking at ``port`` without telling its client; harmless if it is not watched."""
+        if port in self._ports:
+            self._ports.remove(port)
+
+    def _turn(self) -> None:
+        started = now = perf_counter()
+        while now - started < SLICE_S:
+            busy = False
+            for port in self._ports:
+                if port.look():
+                    busy = True
+                    port.busy_at = perf_counter()
+            now = perf_counter()
+            if not busy and (now - started > IDLE_SLICE_S):
+                break
+        for port in [
+            port for port in self._ports if now - port.busy_at > self._budget_s or not port.may_poll
+        ]:
+            self.forget(port)
+            port.quiet()
+        self._scheduled = bool(self._ports)
+        if self._scheduled:
+            self._loop.call_soon(self._turn)
