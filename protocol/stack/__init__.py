@@ -4,8 +4,7 @@ Feed it packets and link states, drain its events and outputs after every call, 
 all that an embedder needs: no socket, no event loop, no clock.
 """
 
-from protocol.ldc.events import LinkState
-from protocol.ldc.link import QueueConfigured
+from protocol.ldc.events import LinkState, QueueConfigured
 from protocol.vio.events import (
     ChannelUp,
     DescriptorsDone,

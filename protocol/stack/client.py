@@ -16,7 +16,7 @@ from protocol.vdisk.descriptor import INBAND
 from protocol.vio.doorbell import ClientDoorbell, Doorbell
 from protocol.vio.dring import RingGeometry
 from protocol.vio.events import ChannelUp, DescriptorsDone, SessionLost, Woken
-from protocol.vio.extensions import Extension
+from protocol.vio.extensions import NO_EXTENSION, Extension
 from protocol.vio.handshake import ClientHandshake
 from protocol.vio.messages import (
     OPEN_ENDED,
@@ -60,7 +60,7 @@ class Client(Endpoint[ClientEvent]):
         block_size: int = BLOCK_SIZE,
         versions: Sequence[tuple[int, int]] = ((1, 2),),
         xfer_mode: int = TransferMode.RING,
-        extensions: Extension = Extension(0),
+        extensions: Extension = NO_EXTENSION,
         server_polls: bool = False,
     ) -> None:
         super().__init__()
@@ -76,8 +76,8 @@ class Client(Endpoint[ClientEvent]):
         self._force = False
 
     @property
-    def version(self) -> Version | None:
-        """The version agreed, or None."""
+    def version(self) -> Version:
+        """The version agreed, 0.0 until then."""
         return self._handshake.version
 
     @property
@@ -90,7 +90,7 @@ class Client(Endpoint[ClientEvent]):
         """The handshake is done and the session not lost."""
         return self._handshake.state in (ClientState.DATA_RING, ClientState.DATA_INBAND)
 
-    # -- intent ------------------------------------------------------------------------------------------------
+    # -- intent ----------------------------------------------------------------------------------------------
 
     def start(self, sid: int) -> None:
         """Begin the handshake after ChannelUp. ``sid`` is a fresh random number of 32 bits.
@@ -198,7 +198,7 @@ class Client(Endpoint[ClientEvent]):
         if self._handshake.state is not state:
             raise LocalProtocolError(Layer.VIO, f"needs {state.value}, is {self._handshake.state.value}")
 
-    # -- link --------------------------------------------------------------------------------------------------
+    # -- link ------------------------------------------------------------------------------------------------
 
     def _linked(self) -> None:
         self._handshake.step(ClientStep.LINK_UP)
@@ -214,7 +214,7 @@ class Client(Endpoint[ClientEvent]):
         self._force = force
         self._events.append(SessionLost(cause=cause))
 
-    # -- messages ----------------------------------------------------------------------------------------------
+    # -- messages --------------------------------------------------------------------------------------------
 
     def _message(self, message: bytes) -> None:
         try:
@@ -233,7 +233,7 @@ class Client(Endpoint[ClientEvent]):
             return
         self._send(
             build_wish(
-                self._agreed,
+                self.version,
                 self._handshake.sid,
                 xfer_mode=self._xfer_mode,
                 block_size=self._block_size,
@@ -241,19 +241,15 @@ class Client(Endpoint[ClientEvent]):
             )
         )
 
-    @property
-    def _agreed(self) -> Version:
-        return self._handshake.version or Version(0, 0)
-
     def _attributes_answered(self, message: bytes) -> None:
         self._attributes = attributes_from(
             message,
-            self._agreed,
+            self.version,
             xfer_mode=self._xfer_mode,
             max_xfer_bytes=self._max_xfer_blocks * (self._block_size or 1),
         )
         self._handshake.step(ClientStep.ATTRIBUTES_AGREED)
-        self._events.append(AttributesReceived(attributes=self._attributes, version=self._agreed))
+        self._events.append(AttributesReceived(attributes=self._attributes, version=self.version))
 
     def _registered(self, message: bytes) -> None:
         self._send(self._handshake.registered(message))
@@ -261,7 +257,7 @@ class Client(Endpoint[ClientEvent]):
     def _ready(self, message: bytes) -> None:
         self._handshake.peer_ready()
         assert self._attributes is not None  # the state table leads here through ATTRIBUTES_AGREED only
-        self._events.append(SessionReady(version=self._agreed, attributes=self._attributes))
+        self._events.append(SessionReady(version=self.version, attributes=self._attributes))
 
     def _dring_answered(self, message: bytes) -> None:
         if len(message) != _DRING_DATA.size:

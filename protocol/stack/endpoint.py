@@ -12,8 +12,8 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import Final, Generic, TypeVar
 
-from protocol.ldc.events import LinkReset, LinkState, LinkUp, MessageReceived
-from protocol.ldc.link import Link, QueueConfigured
+from protocol.ldc.events import LinkReset, LinkState, LinkUp, MessageReceived, QueueConfigured
+from protocol.ldc.link import Link
 from protocol.wire import Buffer
 
 __all__ = ["Endpoint"]
@@ -27,6 +27,7 @@ class Endpoint(ABC, Generic[Event]):
     def __init__(self) -> None:
         self._link: Final = Link()
         self._events: Final[deque[Event]] = deque()
+        self._output: Final[deque[bytes | QueueConfigured]] = deque()  # older than the link's
         self._peer = LinkState.DOWN
         self._up = False  # as the session knows it
         self._held = False  # what the link reports has to wait
@@ -51,8 +52,11 @@ class Endpoint(ABC, Generic[Event]):
         return self._events.popleft() if self._events else None
 
     def next_output(self) -> bytes | QueueConfigured | None:
-        """Return what is to be sent next, in order: a packet, or the notice that our queue was reconfigured."""
-        return self._link.next_output()
+        """Return what is to be sent next, in order: a packet, or that our queue was reconfigured.
+
+        Take all of it after every call, before the next input.
+        """
+        return self._output.popleft() if self._output else self._link.next_output()
 
     @abstractmethod
     def _linked(self) -> None:
@@ -73,32 +77,43 @@ class Endpoint(ABC, Generic[Event]):
                 if isinstance(event, MessageReceived):
                     self._message(event.data)
                 elif isinstance(event, LinkUp):
-                    self._came_up()
+                    self._up = True
+                    self._linked()
                 else:
                     self._up = False
-                    reset = isinstance(event, LinkReset)
-                    self._unlinked(event.cause if reset else "the peer is gone", full=not reset)
+                    self._drop_output()
+                    if isinstance(event, LinkReset):
+                        self._unlinked(event.cause, full=False)
+                    else:
+                        self._unlinked("the peer is gone", full=True)
             if self._held or self._up or self._peer is LinkState.DOWN:
                 return
             link.up()  # does nothing if a handshake has begun
             if not link.is_up:
                 return
-            self._came_up()  # an ldc_up that finds the handshake done raises no event
-
-    def _came_up(self) -> None:
-        if not self._up:
-            self._up = True
-            self._linked()
 
     def _send(self, message: bytes) -> None:
         """Send ``message``; without a link it is lost, as everything of the session will be."""
         if self._link.is_up:
             self._link.send(message)
+            self._take_output()
+
+    def _take_output(self) -> None:
+        """Take what the link has to send: its queue is short, and taking it down empties it."""
+        while (output := self._link.next_output()) is not None:
+            self._output.append(output)
+
+    def _drop_output(self) -> None:
+        """Forget packets of a link that was reset, but not that our queue was reconfigured."""
+        marks = [output for output in self._output if isinstance(output, QueueConfigured)]
+        self._output.clear()
+        self._output.extend(marks)
 
     def _forced_reset(self) -> None:
-        """Take the link down, and with it whatever the peer sent so far."""
+        """Take the link down, and with it whatever the peer sent so far; what we sent still goes out."""
         while self._link.next_event() is not None:
             pass
+        self._take_output()
         if self._peer is not LinkState.DOWN:
             self._link.down()
         self._up = False

@@ -25,7 +25,7 @@ from protocol.vio.answers import AnswerQueue
 from protocol.vio.doorbell import Doorbell, ServerDoorbell
 from protocol.vio.dring import RingGeometry
 from protocol.vio.events import DescriptorsReady, DoorbellRung, Negotiated, RingOffered, SessionReset
-from protocol.vio.extensions import Extension
+from protocol.vio.extensions import NO_EXTENSION, Extension
 from protocol.vio.handshake import RING_IDENT, ServerHandshake
 from protocol.vio.messages import (
     OPEN_ENDED,
@@ -39,15 +39,19 @@ from protocol.vio.messages import (
     echo,
 )
 from protocol.vio.sequence import RequestSequence
-from protocol.vio.state import ServerState, ServerStep
+from protocol.vio.state import ServerState
 
 from .endpoint import Endpoint
 from .events import RequestReceived, ServerEvent, SessionReady
 
-__all__ = ["VERSIONS", "Server"]
+__all__ = ["MAX_INBAND", "VERSIONS", "Server"]
 
 VERSIONS: Final = (Version(1, 2),)
 """The best version of each major that a server of ours speaks. 1.2 adds the physical block size for Linux."""
+
+MAX_INBAND: Final = 512
+"""In-band messages a client may have unanswered: as many as an LDC queue has entries, firmware has one.
+Source: Solaris sys/ldc_impl.h, LDC_QUEUE_ENTRIES."""
 
 _PAGE_SIZE: Final = 8192  # in-band: a message has at most one cookie for each page of the largest transfer
 _TAG: Final = TagLayout.codec
@@ -64,7 +68,7 @@ class Server(Endpoint[ServerEvent]):
     """
 
     def __init__(
-        self, attributes: DiskAttributes, *, extensions: Extension = Extension(0), polls: bool = False
+        self, attributes: DiskAttributes, *, extensions: Extension = NO_EXTENSION, polls: bool = False
     ) -> None:
         super().__init__()
         self.attributes = attributes
@@ -82,8 +86,8 @@ class Server(Endpoint[ServerEvent]):
         self._restart: bytes | None = None
 
     @property
-    def version(self) -> Version | None:
-        """The version agreed, or None."""
+    def version(self) -> Version:
+        """The version agreed, 0.0 until then."""
         return self._handshake.version
 
     @property
@@ -94,7 +98,8 @@ class Server(Endpoint[ServerEvent]):
     @property
     def is_ready(self) -> bool:
         """The handshake is done and no reset is under way."""
-        return self._handshake.state in (ServerState.DATA_RING, ServerState.DATA_INBAND)
+        state = self._handshake.state
+        return state in (ServerState.DATA_RING, ServerState.DATA_INBAND) and not self._resetting
 
     @property
     def announced(self) -> DiskAttributes:
@@ -103,10 +108,10 @@ class Server(Endpoint[ServerEvent]):
 
     @property
     def unanswered(self) -> int:
-        """Messages without an answer; a driver that finds too many in-band ones stops reading."""
+        """Messages without an answer."""
         return len(self._answers)
 
-    # -- intent ------------------------------------------------------------------------------------------------
+    # -- intent ----------------------------------------------------------------------------------------------
 
     def accept_ring(self) -> None:
         """Acknowledge the ring of RingOffered. Raises: LocalProtocolError (none is on offer)."""
@@ -185,6 +190,7 @@ class Server(Endpoint[ServerEvent]):
         for answer in self._answers.drained():
             self._send(answer)
         self._sequence = RequestSequence()
+        self._handshake.reset()
         self._resetting = self._held = False
         if self._full:
             self._full = False
@@ -195,7 +201,7 @@ class Server(Endpoint[ServerEvent]):
             self._message(restart)
         self._settle()
 
-    # -- link --------------------------------------------------------------------------------------------------
+    # -- link ------------------------------------------------------------------------------------------------
 
     def _linked(self) -> None:
         """Nothing to do: the client begins. Source: Solaris vds.c, vd_handle_ldc_events, LDC_EVT_UP."""
@@ -204,7 +210,7 @@ class Server(Endpoint[ServerEvent]):
         if self._handshake.state is not ServerState.INIT:
             self._reset(cause, full)
 
-    # -- messages ----------------------------------------------------------------------------------------------
+    # -- messages --------------------------------------------------------------------------------------------
 
     def _message(self, message: bytes) -> None:
         if len(message) < _TAG.size:
@@ -236,7 +242,6 @@ class Server(Endpoint[ServerEvent]):
         elif full or self._handshake.state is not ServerState.INIT:
             self._resetting = self._held = True
             self._full = full
-            self._handshake.reset()
             self._events.append(SessionReset(cause=cause, full=full))
 
     def _send_answers(self) -> None:
@@ -247,7 +252,7 @@ class Server(Endpoint[ServerEvent]):
         self._send(self._handshake.negotiate(message))
 
     def _attribute_info(self, message: bytes) -> None:
-        version = self._handshake.version or VERSIONS[0]
+        version = self._handshake.version
         wish = parse_wish(message, version)
         self._announced = self.attributes.for_version(version)
         limit = max_xfer(wish)
@@ -274,8 +279,7 @@ class Server(Endpoint[ServerEvent]):
 
     def _ready(self, message: bytes) -> None:
         self._send(self._handshake.peer_ready(message))
-        version = self._handshake.version or VERSIONS[0]
-        self._events.append(SessionReady(version=version, attributes=self._announced))
+        self._events.append(SessionReady(version=self.version, attributes=self._announced))
 
     def _dring_data(self, message: bytes) -> None:
         if len(message) != _DRING_DATA.size:
@@ -286,7 +290,7 @@ class Server(Endpoint[ServerEvent]):
         _, _, _, _, seq_num, ident, start, end, _ = _DRING_DATA.unpack_from(message)
         geometry = self._check(seq_num, ident)
         geometry.check_range(start, end)
-        batch = self._answers.open(message, geometry.indices(start, end))
+        batch = self._answers.open(message, geometry.indices(start, end), geometry.num_descriptors)
         self._events.append(DescriptorsReady(batch, start, geometry.span(start, end)))
 
     def _doorbell_rung(self, message: bytes) -> None:
@@ -310,7 +314,8 @@ class Server(Endpoint[ServerEvent]):
             raise PacketError(Layer.VDISK, Reaction.NACK, f"an in-band message of {len(message)} bytes")
         request = parse_inband(message)
         self._sequence.check(INBAND.unpack_from(message)[_SEQ_NUM_AT])
-        self._events.append(RequestReceived(self._answers.open(message, (0,)), request))
+        batch = self._answers.open(message, (0,), MAX_INBAND)
+        self._events.append(RequestReceived(batch, request))
 
     def _doorbell_message(self, doorbell: Doorbell, subtype: Subtype, end_idx: int) -> bytes:
         return _DOORBELL.pack(

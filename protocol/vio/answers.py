@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from protocol.errors import Layer, LocalProtocolError
+from protocol.errors import Layer, LocalProtocolError, Reaction, RingError
 
 from .messages import Subtype, echo
 
@@ -44,8 +44,13 @@ class AnswerQueue:
         """Return how many messages are unanswered."""
         return len(self._queue)
 
-    def open(self, message: bytes, indices: Iterable[int]) -> int:
-        """Note a request for the descriptors ``indices`` and return its batch number."""
+    def open(self, message: bytes, indices: Iterable[int], limit: int) -> int:
+        """Note a request for the descriptors ``indices`` and return its batch number.
+
+        Raises: RingError (``limit`` messages are unanswered already): NACK and full reset.
+        """
+        if len(self._queue) >= limit:
+            raise RingError(Layer.VIO, Reaction.RESET, f"{limit} messages are unanswered already")
         self._batch += 1
         pending = _Pending(message, set(indices))
         self._queue.append((self._batch, pending))

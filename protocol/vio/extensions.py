@@ -6,8 +6,9 @@ offers 1.2 and knows none of these. Source: FWARC 2010/054 (versions); docs/exte
 """
 
 from enum import IntFlag
+from typing import Final
 
-__all__ = ["Extension"]
+__all__ = ["NO_EXTENSION", "Extension"]
 
 
 class Extension(IntFlag):
@@ -15,3 +16,7 @@ class Extension(IntFlag):
 
     POLLED_RING = 1  # one doorbell for many descriptors, one wake-up for many completions, in any order
     INLINE = 2  # socket transport: descriptors and data travel in the message instead of by COPY
+
+
+NO_EXTENSION: Final = Extension(0)
+"""The specification and nothing else."""

@@ -8,6 +8,7 @@ FWARC 2010/054, handshake.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from protocol.errors import (
@@ -50,6 +51,7 @@ from .state import (
 )
 
 __all__ = [
+    "NO_VERSION",
     "RING_IDENT",
     "ClientHandshake",
     "ServerHandshake",
@@ -63,7 +65,8 @@ RING_IDENT: Final = 1
 _FIRST_DATA: Final = int(Envelope.PKT_DATA)  # envelopes below are of CTRL messages
 _SID_MASK: Final = 0xFFFFFFFF
 _IDENT: Final = DringRegisterLayout.codec.fields.index("dring_ident")
-_NO_VERSION: Final = Version(0, 0)  # "nothing you could offer will do"
+NO_VERSION: Final = Version(0, 0)
+"""No version yet; in a NACK: nothing you could offer will do."""
 
 
 def answer_version(offered: Version, own: Sequence[Version]) -> tuple[bool, Version]:
@@ -77,7 +80,7 @@ def answer_version(offered: Version, own: Sequence[Version]) -> tuple[bool, Vers
             return True, Version(version.major, min(offered.minor, version.minor))
         if offered.major > version.major:
             return False, version
-    return False, _NO_VERSION
+    return False, NO_VERSION
 
 
 def lower_version(answer: Version, offered: Version, own: Sequence[Version]) -> Version | None:
@@ -85,7 +88,7 @@ def lower_version(answer: Version, offered: Version, own: Sequence[Version]) -> 
 
     Source: Linux viohs.c, process_ver_nack. Solaris vdc goes on as if it had been acknowledged, a defect.
     """
-    if answer == _NO_VERSION:
+    if answer == NO_VERSION:
         return None
     return next((version for version in own if version < offered and version.major <= answer.major), None)
 
@@ -95,13 +98,13 @@ def _type_of(envelope: int) -> MessageType:
 
 
 class ServerHandshake:
-    """The server's half. ``version`` and ``ring`` are None until agreed, ``xfer_mode`` 0."""
+    """The server's half. ``version`` is 0.0 and ``ring`` None until agreed, ``xfer_mode`` 0."""
 
     def __init__(self, versions: Sequence[Version]) -> None:
         self._versions: Final = tuple(versions)
         self.state = ServerState.INIT
         self.sid = 0
-        self.version: Version | None = None
+        self.version = NO_VERSION
         self.xfer_mode = 0
         self.ring: RingGeometry | None = None
 
@@ -200,11 +203,8 @@ class ServerHandshake:
         """Return the ACK of a DRING_REG; everything but the ident is echoed."""
         self.step(ServerStep.RING_REGISTERED)
         self.ring = geometry
-        offer = DringRegisterLayout.codec.unpack_from(message)
-        acknowledged = DringRegisterLayout.codec.pack(
-            *offer[:1], Subtype.ACK, *offer[2:_IDENT], RING_IDENT, *offer[_IDENT + 1 :]
-        )
-        return acknowledged + message[len(acknowledged) :]
+        offer = DringRegisterLayout.parse(message)
+        return DringRegisterLayout.build(replace(offer, subtype=Subtype.ACK, dring_ident=RING_IDENT))
 
     def refuse_unregistration(self, message: bytes) -> None:
         """Take a DRING_UNREG. Raises: RingError always: NACK and soft reset.
@@ -223,20 +223,20 @@ class ServerHandshake:
         """Forget the session. Source: Solaris vds.c, vd_reset_if_needed."""
         self.step(ServerStep.RESET)
         self.sid = 0
-        self.version = None
+        self.version = NO_VERSION
         self.xfer_mode = 0
         self.ring = None
 
 
 class ClientHandshake:
-    """The client's half. ``version`` and ``ring`` are None until agreed; ``versions`` are highest first."""
+    """The client's half. ``version`` is 0.0 and ``ring`` None until agreed; ``versions`` highest first."""
 
     def __init__(self, versions: Sequence[Version]) -> None:
         self._versions: Final = tuple(versions)
         self.state = ClientState.DOWN
         self.sid = 0
         self._offered = self._versions[0]
-        self.version: Version | None = None
+        self.version = NO_VERSION
         self.ring: RingGeometry | None = None
         self.ring_ident = 0
 
@@ -347,6 +347,6 @@ class ClientHandshake:
     def reset(self) -> None:
         """Forget the session. Raises: LocalProtocolError (it was not lost)."""
         self.step(ClientStep.RESET)
-        self.version = None
+        self.version = NO_VERSION
         self.ring = None
         self.ring_ident = 0

@@ -8,6 +8,7 @@ a NACK and not by dropping the message. Source: Solaris sys/vio_mailbox.h, sys/v
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum, IntFlag
 from typing import Final, NamedTuple
 
@@ -322,16 +323,31 @@ RdxLayout: Final = wire.layout(RdxMessage)
 DringDataLayout: Final = wire.layout(DringDataMessage)
 DoorbellLayout: Final = wire.layout(DoorbellMessage)
 RawDataLayout: Final = wire.layout(RawDataMessage)
+_ENVELOPE_AT: Final = TagLayout.codec.fields.index("subtype_env")
 InbandHeaderLayout: Final = wire.describe(
     "vio_inband_desc_msg_hdr", InbandHeader, INBAND_HEADER_FIELDS, size=24
 )
 EntryHeaderLayout: Final = wire.describe("vio_dring_entry_hdr", EntryHeader, ENTRY_HEADER_FIELDS, size=8)
 
 
-def echo(message: bytes, subtype: Subtype) -> bytes:
-    """Return ``message`` with another subtype, everything else as received: how a server answers.
+_CODECS: Final[Mapping[int, wire.Codec]] = {
+    Envelope.VER_INFO: VersionLayout.codec,
+    Envelope.DRING_REG: DringRegisterLayout.codec,
+    Envelope.DRING_UNREG: DringUnregisterLayout.codec,
+    Envelope.RDX: RdxLayout.codec,
+    Envelope.DESC_DATA: InbandHeaderLayout.codec,
+    Envelope.DRING_DATA: DringDataLayout.codec,
+}
 
-    ``message`` has at least the 8 bytes of its tag. Source: Solaris vds.c, vd_process_msg.
+
+def echo(message: bytes, subtype: Subtype) -> bytes:
+    """Return ``message`` with another subtype: how a server answers.
+
+    Fields are as received and reserved bytes zero, where the envelope says which are which; the length is
+    that of ``message``, which has at least the 8 bytes of its tag. Source: Solaris vds.c, vd_process_msg.
     """
-    msgtype, _, subtype_env, sid = TagLayout.codec.unpack_from(message)
-    return TagLayout.codec.pack(msgtype, subtype, subtype_env, sid) + message[TagLayout.size :]
+    codec = _CODECS.get(TagLayout.codec.unpack_from(message)[_ENVELOPE_AT], TagLayout.codec)
+    if len(message) < codec.size:
+        codec = TagLayout.codec
+    msgtype, _, *rest = codec.unpack_from(message)
+    return codec.pack(msgtype, subtype, *rest) + message[codec.size :]

@@ -1,0 +1,215 @@
+"""Doorbells of a polled ring: who wakes whom, and that nobody waits for a message that never comes."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol.errors import Reaction, RingError
+from protocol.vio.doorbell import ClientDoorbell, Doorbell, ServerDoorbell
+from protocol.vio.messages import ProcState
+
+ACTIVE = ProcState.ACTIVE
+STOPPED = ProcState.STOPPED
+
+
+# -- server --------------------------------------------------------------------------------------------------
+
+
+def test_server_wakes_a_sleeping_client_once() -> None:
+    bell = ServerDoorbell(polls=False, num_descriptors=8)
+    bell.received(Doorbell(1, 2, STOPPED, 0))
+    assert bell.due(2, stopping=True) is None
+    bell.completed(1)
+    assert bell.due(2, stopping=True) == Doorbell(1, 2, STOPPED, 1)
+    bell.completed(1)
+    assert bell.due(2, stopping=True) is None
+
+
+def test_server_wakes_at_once_when_completions_were_not_consumed() -> None:
+    bell = ServerDoorbell(polls=False, num_descriptors=8)
+    bell.completed(3)
+    bell.received(Doorbell(1, 3, STOPPED, 1))
+    assert bell.due(3, stopping=False) == Doorbell(1, 3, STOPPED, 3)
+
+
+def test_server_does_not_wake_a_client_that_looks_itself() -> None:
+    bell = ServerDoorbell(polls=False, num_descriptors=8)
+    bell.received(Doorbell(1, 2, STOPPED, 0))
+    bell.received(Doorbell(2, 3, ACTIVE, 0))
+    bell.completed(2)
+    assert bell.due(3, stopping=True) is None
+
+
+def test_polling_server_tells_when_it_stops_and_only_then() -> None:
+    bell = ServerDoorbell(polls=True, num_descriptors=8)
+    bell.received(Doorbell(1, 2, ACTIVE, 0))
+    assert bell.looking
+    assert bell.due(2, stopping=False) is None
+    assert bell.due(2, stopping=True) == Doorbell(1, 2, STOPPED, 0)
+    assert not bell.looking
+    assert bell.due(2, stopping=True) is None
+
+
+def test_polling_server_that_wakes_says_whether_it_goes_on_looking() -> None:
+    bell = ServerDoorbell(polls=True, num_descriptors=8)
+    bell.received(Doorbell(1, 1, STOPPED, 0))
+    bell.completed(1)
+    assert bell.due(1, stopping=False) == Doorbell(1, 1, ACTIVE, 1)
+    bell.received(Doorbell(2, 2, STOPPED, 1))
+    bell.completed(1)
+    assert bell.due(2, stopping=True) == Doorbell(2, 2, STOPPED, 2)
+    assert bell.due(2, stopping=True) is None
+
+
+def test_a_stop_notice_does_not_use_up_the_clients_wish() -> None:
+    bell = ServerDoorbell(polls=True, num_descriptors=8)
+    bell.received(Doorbell(1, 1, STOPPED, 0))
+    assert bell.due(1, stopping=True) == Doorbell(1, 1, STOPPED, 0)
+    bell.completed(1)
+    assert bell.due(1, stopping=True) == Doorbell(1, 1, STOPPED, 1)
+
+
+def test_server_counts_modulo_2_to_the_32() -> None:
+    bell = ServerDoorbell(polls=False, num_descriptors=8)
+    bell.completed(0xFFFFFFFF)
+    bell.received(Doorbell(1, 0, STOPPED, 0xFFFFFFFE))
+    bell.completed(2)
+    assert bell.due(0, stopping=True) == Doorbell(1, 0, STOPPED, 1)
+
+
+@pytest.mark.parametrize(
+    ("doorbell", "reaction"),
+    [
+        (Doorbell(1, 8, STOPPED, 0), Reaction.RESET),  # no such entry
+        (Doorbell(1, 0, 0, 0), Reaction.NACK),  # no such state
+        (Doorbell(1, 0, 3, 0), Reaction.NACK),
+        (Doorbell(1, 0, STOPPED, 1), Reaction.RESET),  # consumed what was never published
+        (Doorbell(1, 0, STOPPED, 0xFFFFFFF7), Reaction.RESET),  # more unconsumed than entries
+    ],
+)
+def test_server_refuses_what_no_client_could_mean(doorbell: Doorbell, reaction: Reaction) -> None:
+    bell = ServerDoorbell(polls=True, num_descriptors=8)
+    with pytest.raises(RingError) as caught:
+        bell.received(doorbell)
+    assert caught.value.reaction is reaction
+    assert not bell.looking
+
+
+# -- client --------------------------------------------------------------------------------------------------
+
+
+def test_client_rings_for_the_first_request_and_not_again_while_the_server_looks() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    assert bell.ring(sleeping=False) is None
+    bell.post(2)
+    assert bell.ring(sleeping=False) == Doorbell(1, 2, ACTIVE, 0)
+    bell.post(1)
+    assert bell.ring(sleeping=False) is None
+
+
+def test_client_rings_each_time_where_the_server_never_polls() -> None:
+    bell = ClientDoorbell(server_polls=False, num_descriptors=8)
+    bell.post(1)
+    assert bell.ring(sleeping=True) == Doorbell(1, 1, STOPPED, 0)
+    assert bell.ring(sleeping=True) is None
+    bell.post(1)
+    assert bell.ring(sleeping=True) == Doorbell(2, 2, STOPPED, 0)
+
+
+def test_client_asks_to_be_woken_only_when_something_is_outstanding() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(1)
+    assert bell.ring(sleeping=False) is not None
+    bell.consumed(1)
+    assert bell.ring(sleeping=True) is None
+    bell.post(1)
+    assert bell.ring(sleeping=True) == Doorbell(2, 2, STOPPED, 1)
+    assert bell.ring(sleeping=True) is None
+
+
+def test_client_asks_again_after_it_was_woken() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(2)
+    bell.ring(sleeping=True)
+    bell.received(Doorbell(1, 2, ACTIVE, 1))
+    bell.consumed(1)
+    assert bell.ring(sleeping=True) == Doorbell(2, 2, STOPPED, 1)
+
+
+def test_client_does_not_ask_again_after_a_mere_stop_notice() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(1)
+    bell.ring(sleeping=True)
+    bell.received(Doorbell(1, 1, STOPPED, 0))
+    assert bell.ring(sleeping=True) is None
+
+
+def test_client_rings_for_what_the_server_did_not_see_before_it_stopped() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(1)
+    bell.ring(sleeping=False)
+    bell.post(2)
+    bell.received(Doorbell(1, 1, STOPPED, 0))
+    assert bell.ring(sleeping=False) == Doorbell(2, 3, ACTIVE, 0)
+
+
+def test_client_does_not_ring_for_what_the_server_saw_before_it_stopped() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(1)
+    bell.ring(sleeping=False)
+    bell.post(2)
+    bell.received(Doorbell(1, 3, STOPPED, 0))
+    assert bell.ring(sleeping=False) is None
+    bell.post(1)
+    assert bell.ring(sleeping=False) == Doorbell(2, 4, ACTIVE, 0)
+
+
+def test_a_full_ring_of_new_entries_rings_once_and_then_not_again() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=4)
+    bell.post(4)
+    bell.ring(sleeping=False)
+    bell.consumed(4)
+    bell.post(4)
+    bell.received(Doorbell(1, 0, STOPPED, 4))
+    assert bell.ring(sleeping=False) == Doorbell(2, 0, ACTIVE, 4)
+    bell.received(Doorbell(2, 0, STOPPED, 4))
+    assert bell.ring(sleeping=False) is None
+
+
+def test_a_message_that_crossed_the_last_doorbell_is_out_of_date() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(1)
+    bell.ring(sleeping=False)
+    bell.received(Doorbell(1, 1, STOPPED, 0))
+    bell.post(1)
+    assert bell.ring(sleeping=True) == Doorbell(2, 2, STOPPED, 0)
+    bell.received(Doorbell(1, 1, STOPPED, 1))
+    assert bell.ring(sleeping=True) is None
+
+
+def test_an_active_server_needs_no_doorbell_for_what_was_not_rung() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(1)
+    bell.ring(sleeping=True)
+    bell.received(Doorbell(1, 1, STOPPED, 0))
+    bell.post(1)
+    bell.received(Doorbell(1, 1, ACTIVE, 1))
+    assert bell.ring(sleeping=False) is None
+
+
+@pytest.mark.parametrize(
+    ("doorbell", "reaction"),
+    [
+        (Doorbell(1, 8, STOPPED, 0), Reaction.RESET),
+        (Doorbell(1, 0, 0, 0), Reaction.NACK),
+        (Doorbell(2, 0, STOPPED, 0), Reaction.RESET),  # a doorbell never rung
+        (Doorbell(1, 0, STOPPED, 3), Reaction.RESET),  # more completions than requests
+    ],
+)
+def test_client_refuses_what_no_server_could_mean(doorbell: Doorbell, reaction: Reaction) -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(2)
+    bell.ring(sleeping=True)
+    with pytest.raises(RingError) as caught:
+        bell.received(doorbell)
+    assert caught.value.reaction is reaction
