@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from tests.vectors import runner
 from tests.vectors.link import RDX_WITH_ACKID, Link
 from tests.vectors.memory import CR, CW, IR, IW, PAGE, Cookie, Memory, R, W
-from tests.vectors.octets import compare, raw
+from tests.vectors.octets import Mismatch, compare, raw
 from tests.vectors.ring import Ring
 from tests.vectors.scenario import ABSOLUTE, BLOCK, BREAD, Client, Image, everything
 
@@ -185,6 +185,8 @@ def converse(link: Link, memory: Memory, image: Image) -> None:
     client = session(link, memory, "12 34 56 78")
     client.burst(image, 3)
     image.check("at the end")
+    if link.channel.resets != 1:
+        raise Mismatch(f"{link.channel.resets} resets of the channel, where one was due")
 
 
 if __name__ == "__main__":

@@ -86,8 +86,11 @@ class Link:
     def expect_reset(self) -> None:
         """The server resets the channel: link state RESET. We were up, so we reconfigure our queue as well.
 
+        That throws away what lay in it, the server's first VER INFO; and the server, which sees it as
+        RESET, begins again without another reset of its own, so that this goes to and fro once only.
         Source: Solaris ``ldc.c``, ``i_ldc_reset`` and ``i_ldc_process_intr``.
         """
         self.channel.receive_reset()
+        self.expect_packet("LDC VER INFO after a reset", VER_INFO)
         self.channel.configure_queue()
         self.sent = self.received = 0
