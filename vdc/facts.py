@@ -111,7 +111,7 @@ class DiskFacts:
             raise ValueError(f"offset {offset} and length {nbytes} must be multiples of {block}")
         if offset < 0 or nbytes < 0 or offset + nbytes > self.size:
             raise ValueError(f"{nbytes} bytes at {offset} are not within the disk's {self.size}")
-        if self._engine.state is State.CLOSED:
+        if self._engine.state is not State.RUNNING:
             self._check_open()
 
     def _check_buffer(self, nbytes: int) -> None:

@@ -76,8 +76,8 @@ class Disk(DiskFacts):
 
     def pread(self, offset: int, nbytes: int) -> bytes:
         """Read ``nbytes`` at ``offset``. Raises: as :meth:`vdc.Disk.pread`."""
+        self._check(offset, nbytes)
         if 0 < nbytes <= self.max_xfer:
-            self._check(offset, nbytes)
             request = Request(Operation.BREAD, offset // self.block_size, nbytes, _keep)
             self._engine.submit(request)
             self._finish_all((request,))
@@ -187,6 +187,13 @@ class Disk(DiskFacts):
         self._answered[request.context] = request.result if error is None else error
 
     # -- driving the engine ------------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        super()._check_open()
+        if self._engine.state is State.FAILED:  # nobody else looks whether the server is back
+            self._engine.tick()
+            while self._engine.state in (State.RENDEZVOUS, State.NEGOTIATING):
+                self._sleep()
 
     def _advance(self) -> None:
         """Look for an answer, for as long as polling pays; then sleep until there is something to do."""
