@@ -6,12 +6,12 @@ from typing import Final
 
 __all__ = ["keep_freed_memory"]
 
-_LARGEST: Final = 32 * 1024 * 1024 - 4096
-"""Just below DEFAULT_MMAP_THRESHOLD_MAX of 64-bit glibc, header included."""
+_LARGE: Final = 31 * 1024 * 1024
+"""Just below the 32 MiB above which glibc takes no notice (DEFAULT_MMAP_THRESHOLD_MAX)."""
 
 
 def keep_freed_memory() -> None:
-    """Have the process keep up to 64 MiB that it frees, for the next request; call it once, at start.
+    """Have the process keep about 60 MiB that it frees, for the next request; call it once, at start.
 
     By default glibc gives what is free at the top of the heap back to the kernel as soon as it exceeds 128
     KiB, and takes it page by page again: with data copied by socket that doubled the time of a 1 MiB
@@ -20,4 +20,4 @@ def keep_freed_memory() -> None:
 
     Source: mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, "dynamic mmap threshold".
     """
-    bytes(_LARGEST)
+    bytes(_LARGE)

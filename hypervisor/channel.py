@@ -24,7 +24,7 @@ from protocol.ldc.events import LinkState
 from protocol.ldc.packet import PACKET_SIZE
 from protocol.vio.extensions import Extension
 
-from .pushing import cut_push
+from .pushing import PACKETS_LIMIT, cut_push
 from .records import (
     RECORD_LIMIT,
     Copy,
@@ -230,8 +230,10 @@ class Channel:
 
         Raises: ChannelLost.
         """
-        for record in cut_push(pieces, packets):
+        for record in cut_push(pieces, packets[:PACKETS_LIMIT]):
             self.send_record(record)
+        for packet in packets[PACKETS_LIMIT:]:
+            self.send_packet(packet)
 
     def queue_configured(self, nentries: int = QUEUE_ENTRIES) -> None:
         """Tell the peer that we (re)configured our receive queue (0: took it away); drops packets put back.

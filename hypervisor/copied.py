@@ -177,8 +177,8 @@ class CopiedMemory:
         if record.status:
             known = record.status in HvStatus._value2member_map_
             status = HvStatus(record.status) if known else HvStatus.EIO
-            self._pump()
             request.finish(CookieError(status, f"COPY of {piece.length} bytes at {piece.addr:#x}"))
+            self._pump()  # after it, so that the request's other pieces are not sent
             return
         length = record.length
         expected = length if piece.data is None else 0

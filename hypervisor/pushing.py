@@ -36,7 +36,7 @@ def cut_push(pieces: Sequence[tuple[int, wire.Buffer]], packets: Sequence[bytes]
             room = _ROOM - used - PIECE.size
             if length > room:
                 if length <= UNSPLIT or room < ALIGNMENT:
-                    yield Push(record, more=True)
+                    yield Push(record, [], more=True)
                     record, used = [], 0
                     continue
                 length = room & -ALIGNMENT
@@ -44,7 +44,7 @@ def cut_push(pieces: Sequence[tuple[int, wire.Buffer]], packets: Sequence[bytes]
             used += PIECE.size + length
             addr, rest = addr + length, rest[length:]
     if record and used + PACKET_SIZE * len(packets) > _ROOM:
-        yield Push(record, more=True)
+        yield Push(record, [], more=True)
         record = []
     yield Push(record, packets)
 

@@ -35,7 +35,6 @@ __all__ = [
     "Record",
     "RecordType",
     "build_record",
-    "pad_record",
     "parse_header",
     "parse_record",
 ]
@@ -204,11 +203,6 @@ COPY_LIMIT: Final = RECORD_LIMIT - COPY.size
 def refuse(reason: str) -> PacketError:
     """Return the error for a record that no well-behaved peer sends; it closes the channel."""
     return PacketError(Layer.HYPERVISOR, Reaction.CLOSE, reason)
-
-
-def pad_record(record: bytes) -> bytes:
-    """Return the datagram of ``record``: 8 zero bytes longer if it would pass for a packet."""
-    return record + _PADDING if len(record) == PACKET_SIZE else record
 
 
 def parse_header(data: wire.Buffer) -> tuple[int, int]:

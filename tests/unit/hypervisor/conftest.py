@@ -50,6 +50,7 @@ class Ends:
     """An exporter and an importer on one connection, with 256 KiB exported as one cookie."""
 
     def __init__(self, sockets: Sockets, extensions: Extension) -> None:
+        self.sockets = sockets
         self.memory = LocalMemory(DATA_AT + DATA_SIZE, TABLE_ENTRIES, shared=False)
         (self.cookie,) = self.memory.export(DATA_AT, DATA_SIZE, ALL)
         self.data = self.memory.view[DATA_AT : DATA_AT + DATA_SIZE]

@@ -87,13 +87,13 @@ def test_dead_server_is_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["file", "directory", "link", "dangling"])
 def test_what_is_no_socket_is_left_alone(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "s"
-    make = {
-        "file": lambda: path.write_text("precious"),
-        "directory": path.mkdir,
-        "link": lambda: (leave_dead_socket(tmp_path / "t"), path.symlink_to(tmp_path / "t")),
-        "dangling": lambda: path.symlink_to(tmp_path / "nowhere"),
-    }
-    make[kind]()
+    if kind == "file":
+        path.write_text("precious")
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        leave_dead_socket(tmp_path / "link")
+        path.symlink_to(tmp_path / kind)
     with pytest.raises(OSError, match="exists and is not a socket") as caught:
         Listener(path)
     assert caught.value.errno == errno.EEXIST

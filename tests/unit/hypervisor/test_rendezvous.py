@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,10 +127,9 @@ class TestHello:
         with pytest.raises(LocalProtocolError, match="volume name"):
             send_hello(sockets[0], hello(volume=volume), None)
 
-    @pytest.mark.parametrize("ids", [{"client_id": b"short"}, {"secret": b"s" * 17}])
-    def test_ids_are_16_bytes(self, sockets: Sockets, ids: dict[str, bytes]) -> None:
-        values = {"client_id": b"c" * 16, "secret": b"s" * 16} | ids
-        bad = Hello(volume="v", transport=Transport.SOCKET, memory_size=0, **values)
+    @pytest.mark.parametrize(("client_id", "secret"), [(b"short", b"s" * 16), (b"c" * 16, b"s" * 17)])
+    def test_ids_are_16_bytes(self, sockets: Sockets, client_id: bytes, secret: bytes) -> None:
+        bad = replace(hello(), client_id=client_id, secret=secret)
         with pytest.raises(LocalProtocolError, match="hv_hello"):
             send_hello(sockets[0], bad, None)
 

@@ -1,0 +1,69 @@
+"""How memory contents are cut into records."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from hypervisor.pushing import PACKETS_LIMIT, UNSPLIT, cut_push
+from hypervisor.records import RECORD_LIMIT, Push, build_record, parse_record
+
+PACKET = bytes(range(64))
+
+
+def applied(records: list[Push]) -> dict[int, int]:
+    """Return what a receiver's memory holds afterwards, byte by byte."""
+    memory: dict[int, int] = {}
+    for record in records:
+        for addr, data in record.pieces:
+            memory.update(enumerate(data, addr))
+    return memory
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        [],
+        [0],
+        [1],
+        [8, 0, 8],
+        [64] * 512,
+        [RECORD_LIMIT],
+        [RECORD_LIMIT - 32],
+        [RECORD_LIMIT - 24],
+        [1 << 20],
+        [UNSPLIT, UNSPLIT, UNSPLIT],
+        [40000, 30000, 20000, 10007, 64],
+        [RECORD_LIMIT - 16 - 16 - 16, 65536],
+        [RECORD_LIMIT - 16 - 16 - 8, UNSPLIT + 8],
+    ],
+    ids=lambda lengths: f"{len(lengths)} of {sum(lengths)}",
+)
+@pytest.mark.parametrize("npackets", [0, 1, PACKETS_LIMIT])
+def test_records_carry_everything_in_order(lengths: list[int], npackets: int) -> None:
+    pieces = [(index << 24, os.urandom(length)) for index, length in enumerate(lengths)]
+    records = list(cut_push(pieces, [PACKET] * npackets))
+    expected: dict[int, int] = {}
+    for addr, data in pieces:
+        expected.update(enumerate(data + bytes(-len(data) % 8), addr))
+    assert applied(records) == expected
+    assert [record.more for record in records] == [True] * (len(records) - 1) + [False]
+    assert [len(record.packets) for record in records] == [0] * (len(records) - 1) + [npackets]
+    for record in records:
+        datagram = b"".join(build_record(record))
+        assert len(datagram) <= RECORD_LIMIT
+        assert parse_record(datagram) == record
+
+
+def test_short_pieces_are_never_cut() -> None:
+    pieces = [(index << 24, bytes(UNSPLIT - 8 * index)) for index in range(7)]
+    lengths = [len(data) for record in cut_push(pieces, []) for _, data in record.pieces]
+    assert lengths == [len(data) for _, data in pieces]
+
+
+def test_views_are_sent_as_they_are() -> None:
+    memory = bytearray(b"12345678")
+    (record,) = cut_push([(0, memoryview(memory))], [])
+    memory[:] = b"changed!"
+    assert bytes(record.pieces[0][1]) == b"changed!"
