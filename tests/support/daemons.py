@@ -82,7 +82,7 @@ class Daemon:
         return self._process is not None and self._process.poll() is None
 
     def wait_for(self, pattern: str | re.Pattern[str], *, count: int = 1) -> list[re.Match[str]]:
-        """Wait until ``count`` lines contain ``pattern``. Raises: DaemonFailed (it ended first, or kept silent)."""
+        """Wait until ``count`` lines contain ``pattern``. Raises: DaemonFailed (it ended first, or hangs)."""
         found: list[re.Match[str]] = []
 
         def is_enough() -> bool:
@@ -182,7 +182,7 @@ class VdcServer(Daemon):
 
 
 def run(*argv: str | Path, stdin: str | None = None, codes: Sequence[int] = (0,)) -> str:
-    """Run a program to its end and return its stdout. Raises: AssertionError (another exit code; all it said)."""
+    """Run a program to its end and return its stdout. Raises: AssertionError (exit code; all it said)."""
     done = subprocess.run(
         [str(word) for word in argv],
         input=stdin,
