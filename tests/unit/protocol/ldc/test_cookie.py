@@ -1,0 +1,346 @@
+"""Map table and cookies: export, revoke, resolve, and every status of a cookie that does not resolve."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from protocol.errors import CookieError, HvStatus, Layer, LocalProtocolError, Reaction
+from protocol.ldc.cookie import (
+    PAGE_SIZE,
+    Cookie,
+    CookieLayout,
+    MapTable,
+    MapTableSlot,
+    MapTableSlotLayout,
+    Permission,
+    build_mte,
+    split_cookie,
+)
+
+RW = Permission.R | Permission.W
+COPY = Permission.CR | Permission.CW
+
+
+def make(nentries: int = 16) -> tuple[MapTable, bytearray]:
+    memory = bytearray(nentries * 16)
+    return MapTable(memoryview(memory), nentries), memory
+
+
+def poke(memory: bytearray, index: int, mte: int) -> None:
+    """Write a map table entry as a peer could."""
+    struct.pack_into(">Q", memory, index * 16, mte)
+
+
+def refused(table: MapTable, addr: int, length: int, need: int = COPY) -> HvStatus:
+    with pytest.raises(CookieError) as caught:
+        table.resolve(addr, length, need)
+    assert caught.value.reaction is Reaction.RESET
+    assert caught.value.layer is Layer.HYPERVISOR
+    return caught.value.hv_status
+
+
+# ---------------------------------------------------------------------------------------------- bit layouts
+
+
+def test_cookie_is_two_words() -> None:
+    data = bytes.fromhex("3000000000002008 0000000000000200")
+    assert CookieLayout.parse(data) == Cookie(0x3000000000002008, 512)
+    assert CookieLayout.build(Cookie(0x3000000000002008, 512)) == data
+
+
+def test_slot_is_entry_and_revocation_cookie() -> None:
+    data = bytes.fromhex("0000000000012600 0000000000000001")
+    assert MapTableSlotLayout.parse(data) == MapTableSlot(mte=0x12600, revocation_cookie=1)
+
+
+@pytest.mark.parametrize(
+    ("permission", "bit"), [("R", 4), ("W", 5), ("X", 6), ("IR", 7), ("IW", 8), ("CR", 9), ("CW", 10)]
+)
+def test_permission_bits_are_those_of_the_map_table_entry(permission: str, bit: int) -> None:
+    assert Permission[permission] == 1 << bit
+
+
+def test_mte_holds_address_permissions_and_page_size() -> None:
+    assert build_mte(0x12000, COPY) == 0x12600
+    assert build_mte(0x80000, RW, page_size_code=2) == 0x80032
+    assert build_mte((1 << 56) - PAGE_SIZE, Permission.X) == 0x00FFFFFFFFFFE040
+
+
+@pytest.mark.parametrize(("ra", "code"), [(0x1000, 0), (1 << 56, 0), (-PAGE_SIZE, 0), (PAGE_SIZE, 1)])
+def test_mte_of_no_page_is_refused(ra: int, code: int) -> None:
+    with pytest.raises(LocalProtocolError, match="is no page"):
+        build_mte(ra, RW, code)
+
+
+@pytest.mark.parametrize(
+    ("addr", "parts"),
+    [
+        (0, (0, 0, 0)),
+        (3 * 8192 + 16, (0, 3, 16)),
+        (0x1000000000030008, (1, 3, 8)),  # 64 KiB pages
+        (0x7000000C00000010, (7, 3, 16)),  # 16 GiB pages
+        (0x0FFFFFFFFFFFFFFF, (0, (1 << 47) - 1, 8191)),
+    ],
+)
+def test_cookie_address_splits_by_its_page_size(addr: int, parts: tuple[int, int, int]) -> None:
+    assert split_cookie(addr) == parts
+
+
+# --------------------------------------------------------------------------------------------------- export
+
+
+def test_export_keeps_the_offset_and_covers_pages_in_a_row_with_one_cookie() -> None:
+    table, memory = make()
+    cookies = table.export(5 * PAGE_SIZE + 24, 2 * PAGE_SIZE, Permission.CW)
+    assert cookies == [Cookie(24, 2 * PAGE_SIZE)]
+    assert [table.page(index) for index in range(4)] == [0xA400, 0xC400, 0xE400, 0]
+    assert memory[:16] == bytes.fromhex("000000000000a400 0000000000000000")  # big-endian, word 1 zero
+
+
+def test_slots_are_taken_round_robin() -> None:
+    table, _ = make(4)
+    first = table.export(0, 8, COPY)
+    table.revoke(first[0])
+    assert table.export(0, 8, COPY) == [Cookie(1 * PAGE_SIZE, 8)]  # not slot 0, although it is free
+    assert table.export(0, 8, COPY) == [Cookie(2 * PAGE_SIZE, 8)]
+
+
+def test_wrap_from_the_last_slot_starts_a_new_cookie() -> None:
+    table, _ = make(4)
+    table.revoke(table.export(0, 3 * PAGE_SIZE, COPY)[0])
+    cookies = table.export(8 * PAGE_SIZE + 8, 3 * PAGE_SIZE - 16, COPY)
+    assert cookies == [Cookie(3 * PAGE_SIZE + 8, PAGE_SIZE - 8), Cookie(0, 2 * PAGE_SIZE - 8)]
+    assert sum(cookie.size for cookie in cookies) == 3 * PAGE_SIZE - 16
+
+
+def test_search_for_a_slot_goes_on_at_the_start_of_the_table() -> None:
+    table, _ = make(4)
+    first = table.export(0, 8, COPY)[0]
+    table.export(0, 3 * PAGE_SIZE, COPY)
+    table.revoke(first)
+    assert table.export(0, 8, COPY) == [first]
+    table.revoke(first)
+    assert table.export(0, 8, COPY) == [first]  # the slots behind it are all in use
+
+
+def test_slot_in_use_starts_a_new_cookie() -> None:
+    table, _ = make(8)
+    blocks = [table.export(page * PAGE_SIZE, PAGE_SIZE, COPY)[0] for page in range(8)]
+    for index in (1, 3, 4, 7):
+        table.revoke(blocks[index])
+    cookies = table.export(64 * PAGE_SIZE, 4 * PAGE_SIZE, COPY)
+    assert cookies == [
+        Cookie(1 * PAGE_SIZE, PAGE_SIZE),
+        Cookie(3 * PAGE_SIZE, 2 * PAGE_SIZE),
+        Cookie(7 * PAGE_SIZE, PAGE_SIZE),
+    ]
+    addresses = [run for cookie in cookies for run in table.resolve(*cookie, COPY)]
+    assert addresses == [
+        (64 * PAGE_SIZE, PAGE_SIZE),
+        (65 * PAGE_SIZE, 2 * PAGE_SIZE),
+        (67 * PAGE_SIZE, PAGE_SIZE),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ra", "length", "permissions"),
+    [
+        (4, 8, COPY),  # not multiples of 8
+        (8, 12, COPY),
+        (0, 0, COPY),  # nothing
+        (0, -8, COPY),
+        (0, 8, 0),  # an entry without permission is no entry
+        (0, 8, 0x800),  # no permission bit
+        (1 << 56, 8, COPY),  # beyond what an entry can say
+        ((1 << 56) - PAGE_SIZE, PAGE_SIZE + 8, COPY),
+        (0, 16 * PAGE_SIZE + 8, COPY),  # more pages than the table has
+    ],
+)
+def test_export_that_cannot_be_changes_nothing(ra: int, length: int, permissions: int) -> None:
+    table, memory = make()
+    with pytest.raises(LocalProtocolError):
+        table.export(ra, length, permissions)
+    assert not any(memory)
+    assert table.export(0, 16 * PAGE_SIZE, COPY) == [Cookie(0, 16 * PAGE_SIZE)]
+
+
+def test_full_table_is_refused_until_something_is_revoked() -> None:
+    table, _ = make(2)
+    first, _second = table.export(0, 8, COPY) + table.export(0, 8, COPY)
+    with pytest.raises(LocalProtocolError, match="0 map table entries free, 1 needed"):
+        table.export(0, 8, COPY)
+    table.revoke(first)
+    assert table.export(0, 8, COPY) == [first]
+
+
+# --------------------------------------------------------------------------------------------------- revoke
+
+
+def test_revoked_cookie_no_longer_resolves() -> None:
+    table, memory = make()
+    (cookie,) = table.export(8, 3 * PAGE_SIZE, COPY)
+    table.revoke(cookie)
+    assert not any(memory)
+    assert refused(table, *cookie) is HvStatus.ENOMAP
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        Cookie(4 * PAGE_SIZE, 8),  # never exported
+        Cookie(0, 5 * PAGE_SIZE),  # longer than what was
+        Cookie(0, 0),
+        Cookie(0, -8),
+        Cookie(16 * PAGE_SIZE, 8),  # outside the table
+        Cookie(0, 17 * PAGE_SIZE),
+        Cookie(1 << 60, 8),  # other page size
+    ],
+)
+def test_only_what_is_exported_can_be_revoked(cookie: Cookie) -> None:
+    table, memory = make()
+    table.export(0, 4 * PAGE_SIZE, COPY)
+    before = bytes(memory)
+    with pytest.raises(LocalProtocolError, match="is not exported"):
+        table.revoke(cookie)
+    assert memory == before
+
+
+def test_exports_do_not_depend_on_what_the_peer_writes_into_the_table() -> None:
+    table, memory = make(4)
+    table.export(0, 2 * PAGE_SIZE, COPY)
+    memory[:] = b"\xff" * len(memory)
+    assert table.export(0, 8, COPY) == [Cookie(2 * PAGE_SIZE, 8)]
+    memory[:] = bytes(len(memory))
+    assert table.export(0, 8, COPY) == [Cookie(3 * PAGE_SIZE, 8)]
+    with pytest.raises(LocalProtocolError):
+        table.export(0, 8, COPY)
+
+
+# -------------------------------------------------------------------------------------------------- resolve
+
+
+def test_one_page_resolves_to_its_address() -> None:
+    table, _ = make()
+    (cookie,) = table.export(0x123 * PAGE_SIZE + 0x208, 512, COPY)
+    assert table.resolve(*cookie, Permission.CR) == [(0x123 * PAGE_SIZE + 0x208, 512)]
+    assert table.resolve(cookie.addr + 8, 496, int(Permission.CW)) == [(0x123 * PAGE_SIZE + 0x210, 496)]
+
+
+def test_adjacent_pages_are_merged_and_others_are_not() -> None:
+    table, memory = make()
+    for index, page in enumerate((7, 8, 3, 4, 9)):
+        poke(memory, index, page * PAGE_SIZE | COPY)
+    assert table.resolve(16, 5 * PAGE_SIZE - 32, COPY) == [
+        (7 * PAGE_SIZE + 16, 2 * PAGE_SIZE - 16),
+        (3 * PAGE_SIZE, 2 * PAGE_SIZE),
+        (9 * PAGE_SIZE, PAGE_SIZE - 16),
+    ]
+
+
+def test_first_page_may_be_real_address_zero() -> None:
+    table, memory = make()
+    poke(memory, 0, int(COPY))
+    poke(memory, 1, PAGE_SIZE | COPY)
+    assert table.resolve(0, 2 * PAGE_SIZE, COPY) == [(0, 2 * PAGE_SIZE)]
+
+
+def test_table_is_read_anew_at_each_call() -> None:
+    table, memory = make()
+    (cookie,) = table.export(0, 8, COPY)
+    poke(memory, 0, 9 * PAGE_SIZE | COPY)
+    assert table.resolve(*cookie, COPY) == [(9 * PAGE_SIZE, 8)]
+
+
+def test_reserved_and_software_bits_are_ignored() -> None:
+    table, memory = make()
+    poke(memory, 0, 0xFF << 56 | 3 << 11 | 2 * PAGE_SIZE | COPY)
+    poke(memory, 1, 0xFF << 56 | 3 << 11 | 3 * PAGE_SIZE | COPY)
+    assert table.resolve(0, 8, COPY) == [(2 * PAGE_SIZE, 8)]
+    assert table.resolve(0, 2 * PAGE_SIZE, COPY) == [(2 * PAGE_SIZE, 2 * PAGE_SIZE)]
+
+
+def test_larger_pages_resolve() -> None:
+    table, memory = make()
+    large = 64 * 1024
+    poke(memory, 2, 5 * large | COPY | 1)
+    poke(memory, 3, 6 * large | COPY | 1)
+    addr = 1 << 60 | 2 * large + 8
+    assert table.resolve(addr, large, COPY) == [(5 * large + 8, large)]
+
+
+@pytest.mark.parametrize(("addr", "length"), [(4, 8), (8, 4), (0, 1), (1, 7), (-8, 8)])
+def test_misaligned_is_ebadalign(addr: int, length: int) -> None:
+    table, memory = make()
+    poke(memory, 0, int(COPY))
+    assert refused(table, addr, length) is HvStatus.EBADALIGN
+
+
+@pytest.mark.parametrize(
+    ("addr", "length"),
+    [
+        (0, 0),  # nothing
+        (0, -8),
+        (2 * PAGE_SIZE, 8),  # entry not valid
+        (PAGE_SIZE, PAGE_SIZE + 8),  # runs into it
+        (16 * PAGE_SIZE, 8),  # index outside
+        (15 * PAGE_SIZE, PAGE_SIZE + 8),  # runs out of the table
+        (0, 1 << 63),
+        ((1 << 60) - 8, 8),
+    ],
+)
+def test_no_entry_is_enomap(addr: int, length: int) -> None:
+    table, memory = make()
+    for index in (0, 1, 15):
+        poke(memory, index, int(COPY))
+    assert refused(table, addr, length) is HvStatus.ENOMAP
+
+
+def test_entry_with_an_address_and_no_permission_is_enomap_even_if_none_is_needed() -> None:
+    table, memory = make()
+    poke(memory, 0, 5 * PAGE_SIZE)
+    assert refused(table, 0, 8, 0) is HvStatus.ENOMAP
+
+
+@pytest.mark.parametrize("need", [Permission.CR, COPY, Permission.R])
+def test_missing_permission_is_enoaccess(need: Permission) -> None:
+    table, memory = make()
+    poke(memory, 0, int(COPY))
+    poke(memory, 1, int(Permission.CW))
+    assert refused(table, PAGE_SIZE, 8, need) is HvStatus.ENOACCESS
+    assert refused(table, 0, PAGE_SIZE + 8, need) is HvStatus.ENOACCESS
+
+
+@pytest.mark.parametrize("addr", [1 << 60, 8 << 60, 15 << 60])
+def test_other_page_size_is_ebadpgsz(addr: int) -> None:
+    table, memory = make()
+    poke(memory, 0, int(COPY))
+    assert refused(table, addr, 8) is HvStatus.EBADPGSZ
+    poke(memory, 0, int(COPY) | 2)
+    assert refused(table, 0, 8) is HvStatus.EBADPGSZ
+
+
+# ---------------------------------------------------------------------------------------------------- table
+
+
+@pytest.mark.parametrize("nentries", [-2, 0, 1, 3, 8191])
+def test_number_of_entries_is_a_power_of_two(nentries: int) -> None:
+    with pytest.raises(CookieError) as caught:
+        MapTable(memoryview(bytearray(8192 * 16)), nentries)
+    assert caught.value.hv_status is HvStatus.EINVAL
+
+
+def test_table_must_fit_its_memory() -> None:
+    MapTable(memoryview(bytearray(32)), 2)
+    with pytest.raises(CookieError) as caught:
+        MapTable(memoryview(bytearray(31)), 2)
+    assert caught.value.hv_status is HvStatus.ENORADDR
+
+
+@pytest.mark.parametrize("index", [-1, 16, 1 << 47])
+def test_page_outside_the_table_is_enomap(index: int) -> None:
+    table, _ = make()
+    with pytest.raises(CookieError) as caught:
+        table.page(index)
+    assert caught.value.hv_status is HvStatus.ENOMAP

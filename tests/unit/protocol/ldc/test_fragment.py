@@ -1,0 +1,92 @@
+"""Messages cut into packets and put together again."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol.ldc.fragment import MAX_MESSAGE_SIZE, Collector, Piece, count_packets, split_message
+from tests.support.links import START, STOP, data
+
+
+@pytest.mark.parametrize(("nbytes", "npackets"), [(1, 1), (56, 1), (57, 2), (112, 2), (113, 3), (28616, 511)])
+def test_packets_are_counted(nbytes: int, npackets: int) -> None:
+    assert count_packets(nbytes) == npackets
+    assert len(split_message(bytes(nbytes), 1)) == npackets
+
+
+def test_longest_message_fills_a_queue_of_512() -> None:
+    assert MAX_MESSAGE_SIZE == 511 * 56
+
+
+@pytest.mark.parametrize("size", [1, 7, 55, 56])
+def test_short_message_is_one_packet_with_both_flags(size: int) -> None:
+    message = bytes(range(size))
+    assert split_message(message, 2) == [data(2, message)]
+
+
+def test_long_message_is_cut_into_full_pieces() -> None:
+    message = bytes(range(130))
+    assert split_message(message, 0xFFFFFFFF) == [
+        data(0xFFFFFFFF, message[:56], START),
+        data(0, message[56:112], 0),
+        data(1, message[112:], STOP),
+    ]
+
+
+def test_empty_message_has_no_packets() -> None:
+    assert split_message(b"", 1) == []
+
+
+def test_one_piece_message_comes_out_at_once() -> None:
+    collector = Collector()
+    assert collector.add(START | STOP | 3, 1, b"abcdef") == b"abc"
+    assert collector.first_seqid is None
+
+
+def test_pieces_are_put_together() -> None:
+    collector = Collector()
+    assert collector.add(START | 4, 7, b"abcd") is Piece.KEPT
+    assert collector.first_seqid == 7
+    assert collector.add(4, 8, b"efgh") is Piece.KEPT
+    assert collector.first_seqid == 7
+    assert collector.add(STOP | 2, 9, b"ij??") == b"abcdefghij"
+    assert collector.first_seqid is None
+
+
+@pytest.mark.parametrize("flags", [0, STOP])
+def test_piece_without_a_beginning_is_stray(flags: int) -> None:
+    assert Collector().add(flags | 4, 1, b"abcd") is Piece.STRAY
+
+
+@pytest.mark.parametrize("flags", [START, START | STOP])
+def test_start_in_the_middle_begins_again(flags: int) -> None:
+    collector = Collector()
+    collector.add(START | 4, 1, b"lost")
+    expected: bytes | Piece = b"new " if flags & STOP else Piece.KEPT
+    assert collector.add(flags | 4, 2, b"new ") == expected
+    if expected is Piece.KEPT:
+        assert collector.first_seqid == 2
+        assert collector.add(STOP | 4, 3, b"text") == b"new text"
+
+
+def test_message_longer_than_the_limit_is_forgotten_and_its_rest_is_stray() -> None:
+    collector = Collector(limit=8)
+    assert collector.add(START | 8, 1, b"12345678") is Piece.KEPT
+    assert collector.add(1, 2, b"9") is Piece.OVERFLOW
+    assert collector.add(STOP | 1, 3, b"x") is Piece.STRAY
+    assert collector.add(START | STOP | 1, 4, b"y") == b"y"
+
+
+@pytest.mark.parametrize("length", [57, 63])
+@pytest.mark.parametrize("flags", [START, START | STOP])
+def test_length_beyond_the_payload_is_an_overflow(flags: int, length: int) -> None:
+    collector = Collector()
+    assert collector.add(flags | length, 1, bytes(56)) is Piece.OVERFLOW
+    assert collector.first_seqid is None
+
+
+def test_what_was_collected_can_be_forgotten() -> None:
+    collector = Collector()
+    collector.add(START | 4, 1, b"abcd")
+    collector.forget()
+    assert collector.add(STOP | 4, 2, b"efgh") is Piece.STRAY
