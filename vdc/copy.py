@@ -100,7 +100,8 @@ async def _in_parallel(work: _Work, origin: Side, end: Side, parallel: int, adva
         failures = [failure for failure in group.exceptions if isinstance(failure, CopyError)]
         if len(failures) < len(group.exceptions):
             raise
-        raise min(failures, key=lambda failure: failure.offset) from None  # everything before it is done
+        lowest = min(failures, key=lambda failure: failure.offset)
+        raise lowest from lowest.__cause__
 
 
 async def _worker(
