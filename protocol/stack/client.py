@@ -267,6 +267,8 @@ class Client(Endpoint[ClientEvent]):
         if ident != self._handshake.ring_ident or ring is None:
             raise RingError(Layer.VIO, Reaction.RESET, f"ring {ident} is not ours")
         if self._polled:
+            if end != OPEN_ENDED:
+                raise RingError(Layer.VIO, Reaction.RESET, f"a doorbell that ends at descriptor {end}")
             self._doorbell.received(Doorbell(seq_num, start, state, completions))
             self._events.append(_WOKEN)
             return

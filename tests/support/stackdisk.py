@@ -9,7 +9,7 @@ the channel is two queues of packets. It is a test's disk and a proof: whatever 
     assert disk.pread(0, 512) == b"x" * 512
 
 A test may break things: ``on_request(request)`` returns a status instead of 0 for a request the server takes,
-``on_packet(number, packet)`` returns what is carried in the place of the n-th output of its direction, or None.
+``on_packet(number, packet)`` returns what is carried in place of the n-th output of a direction, or None.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ ACTIVE = ProcState.ACTIVE
 STOPPED = ProcState.STOPPED
 
 
-# -- server --------------------------------------------------------------------------------------------------
+# -- server ------------------------------------------------------------------------------------------------
 
 
 def test_server_wakes_a_sleeping_client_once() -> None:
@@ -43,10 +43,11 @@ def test_server_does_not_wake_a_client_that_looks_itself() -> None:
 def test_polling_server_tells_when_it_stops_and_only_then() -> None:
     bell = ServerDoorbell(polls=True, num_descriptors=8)
     bell.received(Doorbell(1, 2, ACTIVE, 0))
-    assert bell.looking
+    told = [bell.looking]
     assert bell.due(2, stopping=False) is None
     assert bell.due(2, stopping=True) == Doorbell(1, 2, STOPPED, 0)
-    assert not bell.looking
+    told.append(bell.looking)
+    assert told == [True, False]
     assert bell.due(2, stopping=True) is None
 
 
@@ -95,7 +96,7 @@ def test_server_refuses_what_no_client_could_mean(doorbell: Doorbell, reaction: 
     assert not bell.looking
 
 
-# -- client --------------------------------------------------------------------------------------------------
+# -- client ------------------------------------------------------------------------------------------------
 
 
 def test_client_rings_for_the_first_request_and_not_again_while_the_server_looks() -> None:

@@ -1,0 +1,93 @@
+"""Answers go out once each, in the order of the messages, whatever order the requests finish in."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol.errors import LocalProtocolError, Reaction, RingError
+from protocol.vio.answers import AnswerQueue
+from protocol.vio.messages import Subtype, echo
+
+MESSAGES = [bytes([2, 1, 0, 0x7F, 0, 0, 0, number]) for number in range(4)]
+ACKS = [echo(message, Subtype.ACK) for message in MESSAGES]
+
+
+def _queue() -> tuple[AnswerQueue, list[int]]:
+    queue = AnswerQueue()
+    return queue, [queue.open(message, [number], 8) for number, message in enumerate(MESSAGES)]
+
+
+def test_a_finished_request_waits_for_those_before_it() -> None:
+    queue, batches = _queue()
+    queue.complete(batches[2], 2)
+    queue.complete(batches[1], 1)
+    assert list(queue.ready()) == []
+    queue.complete(batches[0], 0)
+    assert list(queue.ready()) == ACKS[:3]
+    assert len(queue) == 1
+    assert list(queue.ready()) == []
+
+
+def test_a_range_is_answered_when_its_last_descriptor_is_done() -> None:
+    queue = AnswerQueue()
+    batch = queue.open(MESSAGES[0], [6, 7, 0], 8)
+    for index in (0, 6):
+        queue.complete(batch, index)
+        assert list(queue.ready()) == []
+    queue.complete(batch, 7)
+    assert list(queue.ready()) == ACKS[:1]
+
+
+def test_nothing_is_completed_twice_or_unasked() -> None:
+    queue = AnswerQueue()
+    batch = queue.open(MESSAGES[0], [1, 2], 8)
+    queue.complete(batch, 1)
+    for wrong in ((batch, 1), (batch, 3), (batch + 1, 2)):
+        with pytest.raises(LocalProtocolError):
+            queue.complete(*wrong)
+    queue.complete(batch, 2)
+    assert list(queue.ready()) == ACKS[:1]
+    with pytest.raises(LocalProtocolError):
+        queue.complete(batch, 2)
+    with pytest.raises(LocalProtocolError):
+        queue.message(batch)
+
+
+def test_an_answer_of_its_own_waits_for_what_else_is_in_progress() -> None:
+    queue = AnswerQueue()
+    batch = queue.open(MESSAGES[0], [1, 2, 3], 8)
+    assert queue.message(batch) == MESSAGES[0]
+    queue.complete(batch, 1)
+    queue.answer(batch, 2, b"no")
+    assert list(queue.ready()) == []
+    queue.complete(batch, 3)
+    assert list(queue.ready()) == [b"no"]
+
+
+def test_what_is_appended_comes_after_all_messages_so_far() -> None:
+    queue, batches = _queue()
+    queue.append(b"last")
+    for number, batch in enumerate(batches):
+        queue.complete(batch, number)
+    assert list(queue.ready()) == [*ACKS, b"last"]
+
+
+def test_draining_gives_what_answers_there_are_and_forgets_the_rest() -> None:
+    queue, batches = _queue()
+    queue.complete(batches[1], 1)
+    queue.answer(batches[2], 2, b"no")
+    queue.append(b"last")
+    assert list(queue.drained()) == [ACKS[1], b"no", b"last"]
+    assert len(queue) == 0
+    with pytest.raises(LocalProtocolError):
+        queue.complete(batches[0], 0)
+
+
+def test_too_many_unanswered_messages_are_a_full_reset() -> None:
+    queue = AnswerQueue()
+    queue.open(MESSAGES[0], [0], 2)
+    queue.open(MESSAGES[1], [1], 2)
+    with pytest.raises(RingError) as caught:
+        queue.open(MESSAGES[2], [2], 2)
+    assert caught.value.reaction is Reaction.RESET
+    assert len(queue) == 2
