@@ -130,6 +130,9 @@ def disk(
         peers=peers,
         say=lambda text: click.echo(text, err=True),
     )
+    for workload in plan.workloads:
+        if workload.block_size * workload.depth > plan.size:
+            raise click.UsageError(f"{workload.name} needs a disk of more than {plan.size // MiB} MiB")
     started = datetime.now(UTC).isoformat(timespec="seconds")
     where = machine.describe(directory)
     commit = machine.commit()

@@ -174,6 +174,6 @@ def _client(plan: Plan, configuration: Configuration, server: Server, place: Pat
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"client {configuration.name} failed: {done.stderr.strip()}")
+        raise RuntimeError(f"client {configuration.name} failed:\n{done.stderr.strip()}")
     results: list[Round] = json.loads(done.stdout)
     return results
