@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Final
 
 from protocol.vdisk.operations import Operation
 from protocol.vdisk.status import WireErrno, to_wire
-from vds.overlap import Ranged, UnderWay
+from vds.overlap import UnderWay
 from vds.pace import Pace
 from vds.work import Stage, Work
 
@@ -94,10 +94,10 @@ class Executor:
         self._plain = not export.layers.options.any
         self._try = backend.try_preadv
         self._fast = self._try if self._plain else _never
-        self._under_way = UnderWay()
+        self._under_way: UnderWay[Work] = UnderWay()
         self._buckets = self._under_way.buckets
         self._owned: dict[Hashable, set[Work]] = {}
-        self._free: deque[Ranged] = deque()  # blocked no more, to go on
+        self._free: deque[Work] = deque()  # blocked no more, to go on
         self._settling = False
         self._timers: dict[Work, asyncio.TimerHandle] = {}
         self._paused: list[Work] = []
@@ -131,19 +131,21 @@ class Executor:
 
         A write or flush may wait for :meth:`kick`.
         """
-        if (
-            self._plain
-            and not (
-                self._buckets
-                and work.operation in RANGED
-                and self._under_way.blocks(work.offset, work.nbytes, work.operation == WRITE)
-            )
-            and self._at_once(work)
+        if not self._plain or (
+            self._buckets
+            and work.operation in RANGED
+            and self._under_way.blocks(work.offset, work.nbytes, work.operation == WRITE)
         ):
+            self._begin(work)
+        elif self._at_once(work):
             work.stage = Stage.ENDED
             work.done(work)
         else:
-            self._begin(work)
+            self._own(work)
+            if work.operation in RANGED:
+                work.writes = work.operation == WRITE
+                self._under_way.enter(work)
+            self._to_threads(work)
 
     def kick(self) -> None:
         """Start what was collected, at the end of a batch of submits. Costs nothing when there is nothing."""
@@ -250,7 +252,11 @@ class Executor:
             self._end(work)
         elif self._at_once(work):
             self._end(work)
-        elif work.operation == READ or (work.operation == WRITE and self._cached):
+        else:
+            self._to_threads(work)
+
+    def _to_threads(self, work: Work) -> None:
+        if work.operation == READ or (work.operation == WRITE and self._cached):
             work.stage = Stage.RUNNING
             self._running += 1
             self._pool.submit(self._run, work)
@@ -356,9 +362,13 @@ class Executor:
         owned.discard(work)
         if not owned:
             del self._owned[work.port]
-        if work.operation in RANGED and work.stage is not Stage.PARKED:
-            self._free.extend(self._under_way.leave(work))
+        entered = work.operation in RANGED and work.stage is not Stage.PARKED
         work.stage = Stage.ENDED
+        if work.blockers:  # others count on its waiting: it leaves in its turn
+            work.stage = Stage.GAVE_UP
+            work.buffers = []
+        elif entered:
+            self._free.extend(self._under_way.leave(work))
         try:
             work.done(work)
         except Exception:
@@ -371,7 +381,9 @@ class Executor:
         self._settling = True
         while self._free:
             work = self._free.popleft()
-            if isinstance(work, Work) and work.stage is Stage.BLOCKED:
+            if work.stage is Stage.GAVE_UP:
+                self._free.extend(self._under_way.leave(work))
+            elif work.stage is Stage.BLOCKED:
                 self._hold(work)
         self._settling = False
 

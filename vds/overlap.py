@@ -4,11 +4,15 @@ Ranges are kept in buckets of the disk, so that a look-up costs the same however
 elsewhere. Order is the order of arrival: a request waits for everything before it that it collides with, also
 for what waits itself. Only requests that do not end at once are entered; nothing under way costs one look at
 an empty dict.
+
+A look-up goes back from the latest request and ends at a write that covers the whole range: that one waits
+for all older ones that matter. So any number of requests for one place costs one step each, not one for each
+pair.
 """
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 __all__ = ["Ranged", "UnderWay"]
 
@@ -24,62 +28,68 @@ class Ranged(Protocol):
     writes: bool
     blockers: int
     """How many requests this one waits for."""
-    waiters: list[Ranged]
-    """Who waits for this one."""
+
+    @property
+    def waiters(self) -> list[Self]:
+        """Who waits for this one."""
 
 
-class UnderWay:
+T = TypeVar("T", bound=Ranged)
+
+
+class UnderWay(Generic[T]):
     """The requests of one disk that have begun and not ended."""
 
     def __init__(self) -> None:
-        self.buckets: dict[int, list[Ranged]] = {}
+        self.buckets: dict[int, dict[T, None]] = {}
         """Empty exactly when nothing is under way; the hot path looks at this."""
 
     def blocks(self, offset: int, nbytes: int, writes: bool) -> bool:
         """Tell whether a request of this range would have to wait."""
         end = offset + nbytes
-        for number in range(offset >> BUCKET_SHIFT, (end - 1 >> BUCKET_SHIFT) + 1):
+        for number in _buckets(offset, end):
             for other in self.buckets.get(number, ()):
                 if (writes or other.writes) and other.offset < end and offset < other.offset + other.nbytes:
                     return True
         return False
 
-    def enter(self, request: Ranged) -> bool:
-        """Enter ``request`` and return whether it has to wait, until :meth:`leave` returns it."""
-        offset, end, writes = request.offset, request.offset + request.nbytes, request.writes
-        for number in range(offset >> BUCKET_SHIFT, (end - 1 >> BUCKET_SHIFT) + 1):
-            bucket = self.buckets.setdefault(number, [])
-            for other in bucket:
-                if (
-                    (writes or other.writes)
-                    and other.offset < end
-                    and offset < other.offset + other.nbytes
-                    and request not in other.waiters
-                ):
-                    other.waiters.append(request)
-                    request.blockers += 1
-            bucket.append(request)
-        return request.blockers > 0
+    def enter(self, request: T) -> bool:
+        """Enter ``request`` and return whether it has to wait, until :meth:`leave` returns it.
 
-    def leave(self, request: Ranged) -> list[Ranged]:
-        """Take ``request`` out, whether it ran or gives up waiting; return those that waited for nothing
-        else.
+        One that gives up waiting stays entered until then, for those that count on its waiting for others.
         """
-        last = request.offset + request.nbytes - 1
-        for number in range(request.offset >> BUCKET_SHIFT, (last >> BUCKET_SHIFT) + 1):
+        offset, end, writes = request.offset, request.offset + request.nbytes, request.writes
+        numbers = _buckets(offset, end)
+        blockers: set[T] = set()
+        for number in numbers:
+            bucket = self.buckets.setdefault(number, {})
+            for other in reversed(bucket):
+                other_end = other.offset + other.nbytes
+                if (writes or other.writes) and other.offset < end and offset < other_end:
+                    blockers.add(other)
+                    if other.writes and other.offset <= offset and end <= other_end:
+                        break
+            bucket[request] = None
+        for other in blockers:
+            other.waiters.append(request)
+        request.blockers = len(blockers)
+        return bool(blockers)
+
+    def leave(self, request: T) -> list[T]:
+        """Take ``request`` out and return those that waited for nothing else, in order of arrival."""
+        for number in _buckets(request.offset, request.offset + request.nbytes):
             bucket = self.buckets[number]
-            bucket.remove(request)
-            if request.blockers:  # it gave up waiting
-                for other in bucket:
-                    if request in other.waiters:
-                        other.waiters.remove(request)
+            del bucket[request]
             if not bucket:
                 del self.buckets[number]
-        request.blockers = 0
         free = []
         for waiter in request.waiters:
             waiter.blockers -= 1
             if not waiter.blockers:
                 free.append(waiter)
-        request.waiters = []
+        request.waiters.clear()
         return free
+
+
+def _buckets(offset: int, end: int) -> range:
+    return range(offset >> BUCKET_SHIFT, (end - 1 >> BUCKET_SHIFT) + 1)

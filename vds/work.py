@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from enum import Enum, auto
 
-from vds.overlap import Ranged
-
 __all__ = ["Stage", "Work"]
 
 
@@ -20,6 +18,7 @@ class Stage(Enum):
     PAUSED = auto()  # waits for the pause layer
     BATCHED = auto()  # waits for the next write batch or flush
     RUNNING = auto()  # in a worker thread
+    GAVE_UP = auto()  # ``done`` was called while it was BLOCKED
     ENDED = auto()  # ``done`` was called
 
 
@@ -71,4 +70,4 @@ class Work:
         self.stage = Stage.NEW
         self.writes = False
         self.blockers = 0
-        self.waiters: list[Ranged] = []
+        self.waiters: list[Work] = []
