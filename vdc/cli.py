@@ -132,7 +132,7 @@ def serve_command(uri: str, show_config: bool, **settings: Unpack[Settings]) -> 
     if show_config:
         click.echo(json.dumps(config.shown(), indent=2))
         return
-    logging.basicConfig(level=config.log_level.upper(), format="%(name)s: %(levelname)s: %(message)s")
+    logging.basicConfig(level=config.log_level.upper(), format="vdc: %(message)s")
     orderly = _run(config.loop, serve(config, lambda text: click.echo(f"vdc: {text}", err=True)))
     if not orderly:
         _fail("stopped with requests unanswered", 1)

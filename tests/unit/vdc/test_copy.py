@@ -7,7 +7,8 @@ import errno
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -152,7 +153,7 @@ async def test_progress_is_told(tmp_path: Path) -> None:
     passes: list[tuple[str, int]] = []
     done: list[int] = []
 
-    def started(name: str, nbytes: int) -> object:
+    def started(name: str, nbytes: int) -> Callable[[int], None]:
         passes.append((name, nbytes))
         return done.append
 
@@ -231,7 +232,6 @@ async def test_read_error_names_the_lowest_offset_and_is_never_good(tmp_path: Pa
     assert caught.value.errno == errno.EIO
     assert isinstance(caught.value.__cause__, DiskError)
     assert target.stat().st_size == 8 * MIB
-    assert target.read_bytes()[:MIB] == disk.contents[:MIB]
     assert disk.lent == 0
     assert disk.is_closed
 
@@ -297,7 +297,8 @@ async def test_cancelled_copy_gives_everything_back(tmp_path: Path) -> None:
 
 async def test_cancelled_file_request_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
-    entered, leave, left = asyncio.Event(), __import__("threading").Event(), []
+    entered, leave = asyncio.Event(), threading.Event()
+    left: list[int] = []
 
     def slow(_fd: int, view: memoryview, _offset: int) -> None:
         loop.call_soon_threadsafe(entered.set)
@@ -355,6 +356,6 @@ async def test_block_device_onto_itself_is_refused(loop_device: str) -> None:
         await copy(loop_device, loop_device)
 
 
-async def test_smaller_block_device_is_refused(loop_device: str) -> None:
+async def test_block_device_that_is_smaller_is_refused(loop_device: str) -> None:
     with pytest.raises(OSError, match="has 4194304 bytes"):
         await copy(URI.format("a"), loop_device, opener=Disks(a=a_disk(bytes(5 * MIB))))
