@@ -127,6 +127,11 @@ class Engine:
         return self.session.buffer(nbytes) if self.session is not None else None
 
     @property
+    def negotiating(self) -> bool:
+        """A server was reached and the handshake goes on."""
+        return self.state in (State.RENDEZVOUS, State.NEGOTIATING)
+
+    @property
     def outstanding(self) -> int:
         """Requests the server has."""
         return self.table.outstanding

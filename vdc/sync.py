@@ -192,7 +192,7 @@ class Disk(DiskFacts):
         super()._check_open()
         if self._engine.state is State.FAILED:  # nobody else looks whether the server is back
             self._engine.tick()
-            while self._engine.state in (State.RENDEZVOUS, State.NEGOTIATING):
+            while self._engine.negotiating:
                 self._sleep()
 
     def _advance(self) -> None:

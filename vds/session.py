@@ -22,11 +22,11 @@ from hypervisor.memory import CopiedMemory, MappedMemory
 from hypervisor.records import CopyDone, MapTableRecord, Push
 from protocol.errors import ChannelError, ChannelLost, ProtocolError, RemoteProtocolError
 from protocol.ldc.events import LinkState
-from protocol.ldc.link import QueueConfigured
 from protocol.stack import (
     DescriptorsReady,
     DoorbellRung,
     Negotiated,
+    QueueConfigured,
     RequestReceived,
     RingOffered,
     Server,
