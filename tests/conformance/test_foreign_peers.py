@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.daemons import ROOT, VdsServer, run
 
-SCRIPTS = ("client_1_0", "client_1_1", "client_linux", "client_inband")
+SCRIPTS = ("client_1_0", "client_1_1", "client_linux", "client_inband", "client_faults")
 TRANSPORTS = ("shm", "socket")
 IMAGE_SIZE = 6147 * 512
 VECTORS = ROOT / "tests" / "vectors"
@@ -68,7 +68,7 @@ def test_a_foreign_client_gets_every_octet_as_specified(
 
 def test_a_session_after_another_client_left_is_as_good_as_the_first(vds: VdsServer, folder: Path) -> None:
     image = image_of(folder, "client_1_0", "shm")
-    for script in ("client_1_0", "client_inband"):
+    for script in ("client_1_0", "client_inband", "client_faults"):
         converse(vds, script, "shm", image, image.stem)
 
 

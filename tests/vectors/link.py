@@ -34,6 +34,11 @@ class Link:
         self.received = 0
         self.checked = 0
 
+    def renew(self) -> None:
+        """Go on over a new connection, from the beginning."""
+        self.channel = self.channel.again()
+        self.sent = self.received = 0
+
     def expect_packet(self, what: str, expected: bytes) -> None:
         """Receive one packet and compare all 64 octets."""
         compare(what, self.channel.receive_packet(), expected)
@@ -82,6 +87,15 @@ class Link:
             self.received = (self.received + 1) & 0xFFFFFFFF
             header = struct.pack(">BBBBI", 0x02, 0x01, 0x00, env, self.received)
             self.expect_packet(f"{what}, packet {number + 1}", header + piece.ljust(PAYLOAD, b"\0"))
+
+    def reset(self) -> None:
+        """Reset the channel ourselves; the server, which was up, reconfigures its queue in answer.
+
+        Source: Solaris ``ldc.c``, ``i_ldc_reset``.
+        """
+        self.channel.configure_queue()
+        self.channel.receive_reset()
+        self.sent = self.received = 0
 
     def expect_reset(self) -> None:
         """The server resets the channel: link state RESET. We were up, so we reconfigure our queue as well.

@@ -25,6 +25,8 @@ class Channel:
 
     def __init__(self, path: str, volume: str, memory: Memory) -> None:
         """Connect, be welcomed, register the map table and the receive queue."""
+        self.path = path
+        self.volume = volume
         self.memory = memory
         self.copies = 0
         self.resets = 0  # times the server configured its queue after the first
@@ -135,6 +137,13 @@ class Channel:
         else:
             data = self.memory.read(ra, length)
         self._send_record(COPY_DONE, struct.pack(">III4x", ident, status, length) + data)
+
+    def again(self) -> "Channel":
+        """Hang up and connect anew, as the same client."""
+        self.close()
+        channel = Channel(self.path, self.volume, self.memory)
+        channel.copies = self.copies
+        return channel
 
     def close(self) -> None:
         """Hang up."""

@@ -3,7 +3,8 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.vectors.link import Link
@@ -19,6 +20,15 @@ PHYS_BLOCK_SIZE = "00 00 02 00"
 OURS = ("protocol", "hypervisor", "vds", "vdc", "construct")
 
 
+@contextmanager
+def naming(case: str) -> Iterator[None]:
+    """Put the name of a case before what went wrong in it."""
+    try:
+        yield
+    except (Mismatch, OSError) as error:
+        raise Mismatch(f"{case}: {error}") from error
+
+
 def main(converse: Callable[[Link, Memory, Image], None], *, size: int, slots: int) -> None:
     """Parse the arguments, hold the conversation, say how it went; exit 1 at the first octet that differs."""
     parser = argparse.ArgumentParser()
@@ -30,10 +40,9 @@ def main(converse: Callable[[Link, Memory, Image], None], *, size: int, slots: i
     memory = Memory(size, slots, shared=options.transport == "shm")
     started = time.monotonic()
     try:
-        channel = Channel(options.socket, options.volume, memory)
-        link = Link(channel)
+        link = Link(Channel(options.socket, options.volume, memory))
         converse(link, memory, Image(options.image))
-        channel.close()
+        link.channel.close()
     except (Mismatch, OSError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from error
@@ -44,4 +53,4 @@ def main(converse: Callable[[Link, Memory, Image], None], *, size: int, slots: i
         sys.stderr.write(f"not a foreign peer: {', '.join(foreign)}\n")
         raise SystemExit(1)
     took = time.monotonic() - started
-    sys.stdout.write(f"{link.checked} packets compared, {channel.copies} COPYs served, {took:.2f} s\n")
+    sys.stdout.write(f"{link.checked} packets compared, {link.channel.copies} COPYs served, {took:.2f} s\n")
