@@ -1,0 +1,50 @@
+"""``docs/transport.md`` says of every structure what its layout says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import hypervisor
+import protocol.stack
+from protocol import wire
+from protocol.vdisk import payloads
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "transport.md").read_text(encoding="utf-8")
+TABLES: dict[str, str] = dict(re.findall(r"<!-- layout: (\w+) -->\n((?:\|.*\n)+)", PAGE))
+
+
+def table(layout: wire.Layout[object]) -> str:
+    """Return the layout as the page shows it."""
+    rows = ["| Offset | Size | Field | |", "|---:|---:|---|---|"]
+    for field in layout.fields:
+        size = f"{field.size} each" if field.counted_by else str(field.size)
+        rows.append(f"| {field.offset} | {size} | {field.name} | {field.doc} |")
+    return "\n".join(rows) + "\n"
+
+
+def test_imports_have_declared_every_structure() -> None:
+    assert {hypervisor.__name__, protocol.stack.__name__, payloads.__name__}
+    assert set(TABLES) <= set(wire.STRUCTURES)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_table_is_that_of_the_layout(name: str) -> None:
+    assert TABLES[name] == table(wire.STRUCTURES[name])
+
+
+def test_every_record_has_its_table() -> None:
+    ours = {name for name in wire.STRUCTURES if name.startswith("hv_")}
+    assert ours <= set(TABLES)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ldc_packet_unreliable", "ldc_map_table_slot", "ldc_mem_cookie", "vio_msg_tag", "vio_ver_msg"]
+    + ["vd_attr_msg", "vio_dring_reg_msg", "vio_rdx_msg", "vio_dring_msg", "vio_dring_entry_hdr"]
+    + ["vd_dring_payload", "vd_capacity"],
+)
+def test_everything_a_minimal_session_needs_has_its_table(name: str) -> None:
+    assert name in TABLES
