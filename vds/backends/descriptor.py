@@ -65,9 +65,13 @@ class DescriptorBackend(Backend):
 
     def _try_direct(self, spec: Spec) -> None:
         unit = spec.block_size or self.block_size
-        with closing(mmap.mmap(-1, max(unit, mmap.PAGESIZE))) as page:
+        with (
+            closing(mmap.mmap(-1, max(unit, mmap.PAGESIZE))) as page,
+            memoryview(page) as whole,
+            whole[:unit] as block,
+        ):
             try:
-                os.preadv(self._fd, [memoryview(page)[:unit]], 0)
+                os.preadv(self._fd, [block], 0)
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise

@@ -46,7 +46,7 @@ class DeviceBackend(DescriptorBackend):
                 raise OSError(errno.ENOTBLK, "not a block device", spec.target)
             block_size = _ask(fd, BLKSSZGET, _INT)
             size = _ask(fd, BLKGETSIZE64, _U64)
-            if size < block_size:
+            if not size or size < block_size:
                 raise OSError(errno.ENOMEDIUM, "the device is empty", spec.target)
             if not spec.read_only and _ask(fd, BLKROGET, _INT):
                 raise OSError(errno.EROFS, "the device is read-only: give 'ro'", spec.target)
