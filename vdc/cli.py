@@ -15,7 +15,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar, Unpack
 
 import click
 
-from protocol.errors import ChannelError, ConfigError, ProtocolError
+from protocol.errors import ChannelError, ConfigError, DiskError, ProtocolError
 from vdc.config import LOG_LEVELS, LOOPS, ServeConfig, Settings
 from vdc.copy import DEFAULT_PARALLEL, Advance, copy
 from vdc.daemon import serve
@@ -50,7 +50,7 @@ def _one_line(error: Exception) -> str:
     """What went wrong, in a line: for an OSError with a path, the path first."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    if type(error) is OSError and error.strerror:
+    if isinstance(error, OSError) and not isinstance(error, DiskError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__
 

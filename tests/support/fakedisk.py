@@ -13,8 +13,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple
 
+from hypervisor.rendezvous import Transport
 from protocol.errors import DiskError
 from protocol.vdisk.operations import SLICE_NONE, Operation
+from protocol.vio.extensions import Extension
 from vdc.blockdisk import Done, ReadDone
 from vdc.buffers import Buffer
 
@@ -54,6 +56,11 @@ class FakeDisk:
         self.read_only = read_only
         self.volume = volume
         self.max_xfer = 1 << 20
+        self.transport = Transport.SHM
+        self.state = "running"
+        self.version = (1, 2)
+        self.extensions = Extension.POLLED_RING
+        self.operations = 0x20102 if read_only else 0x2010E
         self.contents = bytearray(size)
         self.stable = bytes(size)
         self.log: list[tuple[str, int, int]] = []
@@ -87,6 +94,10 @@ class FakeDisk:
         held, self.held = self.held, []
         for request in reversed(held) if newest_first else held:
             request.answer()
+
+    def offers(self, operation: Operation) -> bool:
+        """Whether the mask has it."""
+        return bool(self.operations >> operation & 1)
 
     # Callbacks ------------------------------------------------------------------------------------
 
