@@ -22,7 +22,7 @@ from protocol import wire
 from protocol.errors import ChannelLost, CookieError
 from protocol.ldc.events import LinkState
 from protocol.ldc.packet import PACKET_SIZE
-from protocol.vio.extensions import Extension
+from protocol.vio.extensions import NO_EXTENSION, Extension
 
 from .pushing import PACKETS_LIMIT, cut_push
 from .records import (
@@ -59,7 +59,6 @@ GROUP_LIMIT: Final = 16 * 1024 * 1024
 QUEUE_ENTRIES: Final = 512
 """Receive queue we announce. Source: Solaris ldc.c, i_ldc_txq_reconf; LDC_QUEUE_ENTRIES for the vDisk mtu."""
 
-NO_EXTENSIONS: Final = Extension(0)
 
 Item: TypeAlias = bytes | LinkState | MapTableRecord | CopyDone | Push
 """What :meth:`Channel.receive` returns: packets are the ``bytes``."""
@@ -77,7 +76,7 @@ class Channel:
         sock: socket.socket,
         *,
         exported: LocalMemory | None = None,
-        extensions: Extension = NO_EXTENSIONS,
+        extensions: Extension = NO_EXTENSION,
     ) -> None:
         sock.setblocking(False)
         self._sock = sock

@@ -15,7 +15,7 @@ from typing import Final
 
 from protocol import wire
 from protocol.errors import ChannelLost, Layer, LocalProtocolError, RemoteProtocolError
-from protocol.vio.extensions import Extension
+from protocol.vio.extensions import NO_EXTENSION, Extension
 
 from .records import RecordType, parse_header, refuse
 
@@ -58,8 +58,6 @@ SOCKET_BUFFER: Final = 1024 * 1024
 """Send buffer asked for: more than a thousand packets, where the kernel's default holds 278."""
 
 KNOWN_EXTENSIONS: Final = Extension.POLLED_RING | Extension.INLINE
-
-NO_EXTENSIONS: Final = Extension(0)
 
 
 class Transport(enum.IntEnum):
@@ -120,7 +118,7 @@ class Hello:
     client_id: bytes
     secret: bytes
     memory_size: int
-    extensions: Extension = NO_EXTENSIONS
+    extensions: Extension = NO_EXTENSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from typing import Final
 
 from protocol.errors import ChannelLost, RemoteProtocolError
-from protocol.vio.extensions import Extension
+from protocol.vio.extensions import NO_EXTENSION
 
 from .credentials import Credentials, default_uids, peer_credentials, refuse_descriptors
 from .greeting import (
@@ -41,7 +41,7 @@ BACKLOG: Final = 128
 REFUSED_KEPT: Final = 16
 """Refused peers remembered between two looks: enough for a log line, too few to fill memory."""
 
-_NOTHING: Final = Welcome(extensions=Extension(0), instance=bytes(16), poll_us=0)
+_NOTHING: Final = Welcome(extensions=NO_EXTENSION, instance=bytes(16), poll_us=0)
 
 
 def check_path(path: str | os.PathLike[str]) -> str:
