@@ -100,7 +100,12 @@ class Admission:
         self._loop.add_reader(self._listener.fileno(), self._accept)
 
     def close(self) -> None:
-        """Accept no more, hang up on who is in rendezvous, remove the socket. Sessions live on."""
+        """Accept no more, hang up on who is in rendezvous, remove the socket. Sessions live on.
+
+        Harmless when done twice.
+        """
+        if self._closed:
+            return
         self._closed = True
         if self._retry is not None:
             self._retry.cancel()

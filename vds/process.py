@@ -22,7 +22,7 @@ from urllib.parse import quote
 from vds.config import Config
 from vds.server import Server
 
-__all__ = ["run", "serve", "set_up_log"]
+__all__ = ["end_with_parent", "run", "serve", "set_up_log"]
 
 PR_SET_PDEATHSIG: Final = 1
 """Source: Linux prctl(2)."""
@@ -61,7 +61,7 @@ def serve(config: Config) -> int:
     start).
     """
     if config.exit_with_parent:
-        _end_with_parent()
+        end_with_parent()
     server = Server(config)
     return _exit_code(_run_loop(config.loop, _serve(server)))
 
@@ -73,7 +73,7 @@ def run(config: Config, command: Sequence[str]) -> int:
     would end us are passed on to it. Raises: OSError, ConfigError (at the start).
     """
     if config.exit_with_parent:
-        _end_with_parent()
+        end_with_parent()
     with tempfile.TemporaryDirectory(prefix="vds-") as directory:
         socket = os.path.join(directory, "vds.sock")
         server = Server(replace(config, listen=socket))
@@ -113,8 +113,8 @@ async def _serve(server: Server) -> bool:
         log.info("%s: stopping", number.name)
         stop.set()
 
-    server.start()
     _on_signals(STOP_SIGNALS, signalled)
+    server.start()
     await stop.wait()
     return await server.stop()
 
@@ -128,6 +128,8 @@ def _on_signals(numbers: Iterable[signal.Signals], handler: Callable[[signal.Sig
 async def _serve_command(
     server: Server, command: Sequence[str], environment: dict[str, str]
 ) -> tuple[int, bool]:
+    early: list[signal.Signals] = []
+    _on_signals(FORWARDED, early.append)
     server.start()
     try:
         process = _start(command, environment)
@@ -136,6 +138,8 @@ async def _serve_command(
         code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
     else:
         _on_signals(FORWARDED, lambda number: _forward(process, number))
+        for number in early:
+            process.send_signal(number)
         await _ended(process.pid)
         code = process.wait()
         code = code if code >= 0 else 128 - code  # as shells report a signal
@@ -172,7 +176,7 @@ async def _ended(pid: int) -> None:
         os.close(pidfd)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Have the kernel send TERM when the parent ends; it may have ended before that was arranged."""
     parent = os.getppid()
     libc = ctypes.CDLL(None, use_errno=True)

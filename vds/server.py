@@ -73,6 +73,7 @@ class Server:
         self.exports: dict[str, Export] = {}
         self._pools: list[ThreadPoolExecutor] = []
         self._admission: Admission | None = None
+        self._stopped: asyncio.Task[bool] | None = None
         with contextlib.ExitStack() as undo:
             reserve_descriptors(config.max_channels, len(config.volumes))
             for volume in config.volumes:
@@ -110,8 +111,13 @@ class Server:
         """Stop in order; False if a request was left without an answer, or the last flush failed.
 
         Takes at most ``stop_timeout`` and a moment. After False a thread may still be in the backend: the
-        process should end without waiting for it.
+        process should end without waiting for it. Called again it waits for the same end.
         """
+        if self._stopped is None:
+            self._stopped = asyncio.get_running_loop().create_task(self._stop())
+        return await asyncio.shield(self._stopped)
+
+    async def _stop(self) -> bool:
         assert self._admission is not None
         loop = asyncio.get_running_loop()
         until = loop.time() + self.config.stop_timeout
