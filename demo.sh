@@ -34,6 +34,7 @@ trap 'exit 143' TERM
 
 chapter() { printf '\n%s%s%s\n' "$BOLD" "$1" "$PLAIN"; }
 tell() { printf '%s\n' "$*"; }
+last_line() { tell "    $(tail -n 1 "$1" | sed "s|$here/||g")"; } # what a daemon said last, without the folder's long name
 show_line() { printf '%s  $ %s%s\n' "$DIM" "$1" "$PLAIN"; }
 show() { # WORD ...: a command as one would type it in the demo's folder
     local word line=''
@@ -60,8 +61,8 @@ wait_for() { # PID LOG WORDS: until the daemon has said that it is ready
 
 start_vds() {
     : >"$here/vds.log"
-    show vds serve --listen vds.sock disk0=backend.img
-    vds serve --listen "$here/vds.sock" "disk0=$here/backend.img" 2>"$here/vds.log" &
+    show vds serve --listen vds.sock disk0=backend.img,pause-file=hold
+    vds serve --listen "$here/vds.sock" "disk0=$here/backend.img,pause-file=$here/hold" 2>"$here/vds.log" &
     vds_pid=$!
     wait_for "$vds_pid" "$here/vds.log" 'vds: ready'
 }
@@ -91,17 +92,19 @@ cp --sparse=always "$here/backend.img" "$here/original.img" # to compare with, o
 
 chapter '2. The server: vds exports the first image as the disk "disk0"'
 start_vds
-tell "    $(tail -n 1 "$here/vds.log")"
+last_line "$here/vds.log"
+tell 'While the file "hold" exists, requests wait: step 6 makes use of it.'
 
 chapter '3. The client: vdc attaches the disk over shared memory and offers it as an NBD server'
 tell 'The two processes speak LDC packets, the VIO handshake and vDisk descriptors, as two logical domains would.'
 uri="vdisk+unix:///disk0?socket=$here/vds.sock"
-run vdc info "$uri"
+show vdc info "$uri"
+vdc info "$uri" | sed "s|$here/||; s|^|    |"
 show vdc serve "$uri" --nbd nbd.sock
 vdc serve "$uri" --nbd "$here/nbd.sock" 2>"$here/vdc.log" &
 vdc_pid=$!
 wait_for "$vdc_pid" "$here/vdc.log" 'vdc: ready'
-tell "    $(tail -n 1 "$here/vdc.log")"
+last_line "$here/vdc.log"
 nbd="nbd+unix:///?socket=$here/nbd.sock"
 
 chapter '4. Copy the disk out with two programs that know only NBD, and compare bit by bit'
@@ -125,15 +128,20 @@ qemu-img convert -r 32M -f raw -O raw "$nbd" "$here/survivor.img" &
 copy_pid=$!
 sleep 0.7
 kill -0 "$copy_pid" 2>/dev/null || stop 1 'the copy ended before the server could be killed'
+run touch "$here/hold" # so that the kill is sure to find requests under way
+sleep 0.5
 show_line "kill -9 $vds_pid"
 kill -9 "$vds_pid"
 wait "$vds_pid" 2>/dev/null || true
 vds_pid=''
 sleep 0.5
+last_line "$here/vdc.log"
 kill -0 "$copy_pid" 2>/dev/null || stop 1 'the copy did not wait for the server'
+run rm "$here/hold"
 start_vds
 wait "$copy_pid" || stop 1 'the copy failed'
 copy_pid=''
+last_line "$here/vdc.log"
 run cmp "$here/second.img" "$here/survivor.img"
 tell '    Identical, although its server died underway.'
 
