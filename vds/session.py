@@ -169,17 +169,23 @@ class Session:
         packets: list[bytes] = []
         while (output := self.stack.next_output()) is not None:
             if isinstance(output, QueueConfigured):
+                self._send_packets(packets)  # what was said before the reset goes before it
+                packets = []
                 self.channel.queue_configured()
             else:
                 packets.append(output)
+        self._send_packets(packets)
+        if self.channel.wants_write:
+            self.channel.flush()
+
+    def _send_packets(self, packets: list[bytes]) -> None:
+        """Send ``packets``, and what belongs to them."""
         pieces = self._port.take_pieces() if self._port is not None else []
         if pieces:
             self.channel.push(pieces, packets)
         else:
             for packet in packets:
                 self.channel.send_packet(packet)
-        if self.channel.wants_write:
-            self.channel.flush()
 
     def wake(self) -> None:
         """An answer was published: settle once, at the end of this turn of the loop."""
