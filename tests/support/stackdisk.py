@@ -9,7 +9,7 @@ the channel is two queues of packets. It is a test's disk and a proof: whatever 
     assert disk.pread(0, 512) == b"x" * 512
 
 A test may break things: ``on_request(request)`` returns a status instead of 0 for a request the server takes,
-``on_packet(number, packet)`` returns what is carried in place of the n-th output of a direction, or None.
+``on_packet(wire, packet)`` returns what is carried in place of the output that ``wire`` carries now, or None.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class ServerSide:
 
 
 class Wire:
-    """What travels in one direction, and the test's hand on it."""
+    """What travels in one direction; ``carried`` outputs have arrived."""
 
     def __init__(self) -> None:
         self.packets: deque[Packet] = deque()
@@ -263,7 +263,7 @@ class StackDisk:
         self.sessions = 0
         self.lost: list[str] = []
         self.on_request: Callable[[Request], int] = lambda request: 0
-        self.on_packet: Callable[[int, Packet], Packet | None] = lambda number, packet: packet
+        self.on_packet: Callable[[Wire, Packet], Packet | None] = lambda wire, packet: packet
         self.extensions = Extension.POLLED_RING if mode == "polled" else NO_EXTENSION
         self.attributes = DiskAttributes(
             size_blocks=len(backend) // block_size,
@@ -462,8 +462,8 @@ class StackDisk:
         """Carry packets and do what events ask for, until nothing moves any more."""
         busy = True
         while busy:
-            busy = self._carry(self.client, self.to_server, self.server.stack)
-            busy |= self._carry(self.server.stack, self.to_client, self.client)
+            busy = self._carry(self.to_server, self.server.stack)
+            busy |= self._carry(self.to_client, self.client)
             while (asked := self.server.stack.next_event()) is not None:
                 self.server.handle(asked)
                 busy = True
@@ -471,21 +471,32 @@ class StackDisk:
                 self._handle(told)
                 busy = True
 
-    def _carry(self, source: Server | Client, wire: Wire, target: Server | Client) -> bool:
-        """Move what ``source`` has to send to ``target``, through the test's hands."""
+    def _carry(self, wire: Wire, target: Server | Client) -> bool:
+        """Move what waits in ``wire`` to ``target``, through the test's hands."""
         busy = False
-        while (output := source.next_output()) is not None:
-            wire.packets.append(output)
+        self._collect()
         while wire.packets:
             busy = True
-            packet = self.on_packet(wire.carried, wire.packets.popleft())
+            packet = self.on_packet(wire, wire.packets.popleft())
             wire.carried += 1
             if isinstance(packet, QueueConfigured):
                 target.link_state(LinkState.RESET)
                 target.link_state(LinkState.UP)
             elif packet is not None:
                 target.receive_packet(packet)
+            self._collect()
         return busy
+
+    def _collect(self) -> None:
+        """Take what both ends have to send. A queue that is configured again has lost what was in it."""
+        for source, out, back in (
+            (self.client, self.to_server, self.to_client),
+            (self.server.stack, self.to_client, self.to_server),
+        ):
+            while (output := source.next_output()) is not None:
+                out.packets.append(output)
+                if isinstance(output, QueueConfigured):
+                    back.packets = deque(item for item in back.packets if isinstance(item, QueueConfigured))
 
     def _handle(self, event: ClientEvent) -> None:
         """Do what a client's event asks for."""
