@@ -60,6 +60,9 @@ QUEUE_ENTRIES: Final = 512
 """Receive queue we announce. Source: Solaris ldc.c, i_ldc_txq_reconf; LDC_QUEUE_ENTRIES for the vDisk mtu."""
 
 
+_INCOMPLETE: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # plain ints: an IntFlag costs a microsecond
+_NO_SIGNAL: Final = int(socket.MSG_NOSIGNAL)
+
 Item: TypeAlias = bytes | LinkState | MapTableRecord | CopyDone | Push
 """What :meth:`Channel.receive` returns: packets are the ``bytes``."""
 
@@ -134,7 +137,7 @@ class Channel:
                 if items:
                     break  # it comes again
                 raise ChannelLost(f"the peer is gone: {error.strerror}") from error
-            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            if flags & _INCOMPLETE:
                 raise refuse("a datagram with descriptors, or longer than 64 KiB")
             if len(data) == PACKET_SIZE:
                 items.append(data)
@@ -199,7 +202,7 @@ class Channel:
             self._keep(packet)
             return
         try:
-            self._sock.send(packet, socket.MSG_NOSIGNAL)
+            self._sock.send(packet, _NO_SIGNAL)
         except BlockingIOError:
             self._keep(packet)
         except OSError as error:
@@ -215,7 +218,7 @@ class Channel:
             self._keep(b"".join(parts))
             return
         try:
-            self._sock.sendmsg(parts, (), socket.MSG_NOSIGNAL)
+            self._sock.sendmsg(parts, (), _NO_SIGNAL)
         except BlockingIOError:
             self._keep(b"".join(parts))
         except OSError as error:
@@ -252,7 +255,7 @@ class Channel:
         """
         while self._queue:
             try:
-                self._sock.send(self._queue[0], socket.MSG_NOSIGNAL)
+                self._sock.send(self._queue[0], _NO_SIGNAL)
             except BlockingIOError:
                 return False
             except OSError as error:
