@@ -72,6 +72,13 @@ class _Script(Generic[Stack]):
                     self.link.up()
                     busy = True
 
+    def reset(self) -> None:
+        """Take the link down from our end, and ask for a new one."""
+        self.link.down()
+        self.carry()
+        self.link.up()
+        self.received.clear()
+
     def send(self, *messages: bytes) -> list[bytes]:
         """Send ``messages`` in one go and return what was answered."""
         for message in messages:
