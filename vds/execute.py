@@ -93,6 +93,7 @@ class Executor:
             self._inline_write = sys.maxsize
         self._plain = not export.layers.options.any
         self._try = backend.try_preadv
+        self._fast_write = self._inline_write if self._plain else 0
         self._fast = self._try if self._plain else _never
         self._under_way: UnderWay[Work] = UnderWay()
         self._buckets = self._under_way.buckets
@@ -125,6 +126,22 @@ class Executor:
         except OSError:
             return -1
         return count if count == nbytes else -1
+
+    def write(self, offset: int, nbytes: int, buffers: Sequence[memoryview]) -> int:
+        """Write at once and return ``nbytes``; -1: not possible, as for :meth:`read`: submit it."""
+        if nbytes > self._fast_write or (self._buckets and self._under_way.blocks(offset, nbytes, True)):
+            return -1
+        pace = self._pace
+        started = 0.0 if pace is None else self._clock()
+        if pace is not None and not (pace.quick or pace.again(started)):
+            return -1
+        try:
+            self._backend.pwritev(buffers, offset)
+        except OSError:
+            return -1
+        if pace is not None:
+            pace.measured(started, self._clock())
+        return nbytes
 
     def submit(self, work: Work) -> None:
         """Execute ``work``; ``work.done`` is called exactly once, perhaps before this returns.
@@ -419,6 +436,7 @@ class Executor:
         self._closing = True
         self._plain = False
         self._fast = _never
+        self._fast_write = 0
         self._hurry()
         await self._until(lambda: not (self._running or self._batch))
         return self.pending

@@ -258,7 +258,7 @@ class Session:
             return
         self.log.warning("descriptor %d: %s", index, cause)
         self.stack.fault(batch, index, str(cause))
-        self.wake()
+        self.settle()
 
     # -- resets ----------------------------------------------------------------------------------------------
 

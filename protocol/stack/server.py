@@ -171,14 +171,17 @@ class Server(Endpoint[ServerEvent]):
         """Polled ring: ``count`` more entries are DONE, visibly."""
         self._doorbell.completed(count)
 
-    def end_of_batch(self, next_index: int, stopping: bool) -> None:
+    def end_of_batch(self, next_index: int, stopping: bool) -> bool:
         """Polled ring: wake the client if it asked for it, or if we stop looking and it relies on us.
 
-        ``next_index`` is the entry looked at next, ``stopping`` says that we go to sleep.
+        ``next_index`` is the entry looked at next, ``stopping`` says that we go to sleep. Says whether a message
+        has to be sent.
         """
         due = self._doorbell.due(next_index, stopping)
-        if due is not None:
-            self._send(self._doorbell_message(due, Subtype.ACK, OPEN_ENDED))
+        if due is None:
+            return False
+        self._send(self._doorbell_message(due, Subtype.ACK, OPEN_ENDED))
+        return True
 
     def reset_done(self) -> None:
         """The session's requests are drained, its ring forgotten: be ready for the next one.

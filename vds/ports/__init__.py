@@ -1,0 +1,18 @@
+"""Where a session's requests come from and where their answers go: the ring in place, or through COPY.
+
+Every request goes the same way, whatever brings it:
+
+    taken (one private copy) → admitted (validated on the copy) → lent (the guest's buffers) → executed
+      → stored (data in the guest) → published (status, nbytes, DONE) → answered (a message, if one is due)
+
+:class:`MappedPort` reaches guest memory by views of it, so *lent*, *stored* and *published* are done at once;
+:class:`CopiedPort` sends COPY records and goes on when they are answered. A step that fails because of the
+guest's own memory is a fault: NACK and full reset. Every request that arrives is answered or faulted exactly
+once.
+"""
+
+from vds.ports.base import Port
+from vds.ports.copied import CopiedPort
+from vds.ports.mapped import MappedPort
+
+__all__ = ["CopiedPort", "MappedPort", "Port"]

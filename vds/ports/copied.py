@@ -1,0 +1,128 @@
+"""Guest memory through COPY records: transport SOCKET."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from hypervisor.memory import CopiedMemory
+from hypervisor.ranges import cut_cookies
+from protocol.errors import CookieError, RingError
+from protocol.ldc.cookie import Cookie
+from protocol.vdisk.descriptor import ENTRY, parse_entry
+from protocol.vdisk.operations import Operation
+from protocol.vdisk.ring import ServerRing
+from protocol.vio.dring import RingGeometry
+from protocol.wire import Buffer
+from vds.ports.base import GuestWork, Port, Step
+
+if TYPE_CHECKING:
+    from vds.session import Session
+
+__all__ = ["CopiedPort"]
+
+MAX_LENT: Final = 64 * 1024 * 1024
+"""Bytes of private buffers that one channel may hold; the next requests wait in its ring."""
+
+
+class CopiedPort(Port):
+    """Guest memory by COPY: a shadow of the ring, private buffers, and as many copies under way as the
+    channel takes.
+
+    Where the client agreed to INLINE, entries and write data are here already when their message comes, and
+    answers leave with the message that announces them.
+    """
+
+    def __init__(
+        self, session: Session, memory: CopiedMemory, cookie: Cookie | None, ring: RingGeometry | None
+    ) -> None:
+        super().__init__(session, ring)
+        self._memory = memory
+        self._lent = 0  # bytes of private buffers
+        self._pieces: list[tuple[int, Buffer]] = []  # inline: what the next message takes along
+        if cookie is not None and ring is not None:
+            self._ring = ServerRing(memory.map_ring(cookie, ring.nbytes), ring)
+
+    @property
+    def has_room(self) -> bool:
+        return self._lent < MAX_LENT and not self.session.channel.congested
+
+    def lend(self, work: GuestWork, then: Step) -> None:
+        self._lent += work.requested
+        work.buffers = [memoryview(bytearray(work.requested))]
+        then(work)
+
+    def fetch(self, work: GuestWork, then: Step) -> None:
+        self._lent += work.requested
+
+        def fetched(data: bytes | CookieError) -> None:
+            if isinstance(data, CookieError):
+                self.fault(work, data)
+            else:
+                work.buffers = [memoryview(data)]
+                then(work)
+                self._executor.kick()
+
+        self._memory.copy_in(work.cookies, work.requested, fetched)
+
+    def store(self, work: GuestWork, then: Step) -> None:
+        (data,) = work.buffers
+        if self.session.inline:
+            for addr, size in cut_cookies(work.cookies, len(data)):
+                self._pieces.append((addr, data[:size]))
+                data = data[size:]
+            then(work)
+        else:
+            self._memory.copy_out(work.cookies, data, self._going_on(work, then))
+
+    def publish(self, work: GuestWork, nbytes: int) -> None:
+        assert self._geometry is not None
+        offset = self._geometry.offset(work.index)
+        self._ring.finish(work.index, work.status, nbytes)
+        if self.session.inline:
+            self._pieces.append(self._memory.ring_piece(offset, ENTRY.size))
+            self.answered(work)
+        else:
+            self._memory.release(offset, ENTRY.size, self._going_on(work, self.answered))
+
+    def _going_on(self, work: GuestWork, then: Step) -> Callable[[CookieError | None], None]:
+        def copied(fault: CookieError | None) -> None:
+            if fault is not None:
+                self.fault(work, fault)
+            else:
+                then(work)
+
+        return copied
+
+    def take(self, batch: int, index: int) -> None:
+        """An entry that was pushed is READY in the shadow; any other is copied first."""
+        assert self._geometry is not None
+        if self._ring.is_ready(index):
+            entry = self._ring.take(index)
+            self.arrive(parse_entry(entry), index, batch)
+            return
+        self.running += 1  # the copy counts as a request
+
+        def acquired(fault: CookieError | None) -> None:
+            try:
+                if fault is not None:
+                    raise fault
+                self.arrive(parse_entry(self._ring.take(index)), index, batch)
+            except (CookieError, RingError) as cause:
+                self._ranges.clear()
+                self.session.fault(batch, index, cause)
+            self._executor.kick()
+            super(CopiedPort, self).ended()
+
+        self._memory.acquire(self._geometry.offset(index), self._geometry.descriptor_size, acquired)
+
+    def ended(self, work: GuestWork | None = None) -> None:
+        super().ended(work)
+        if work is not None and work.operation != Operation.FLUSH:
+            self._lent -= work.requested if work.buffers else 0
+        if self._ranges:
+            self.pull()
+
+    def take_pieces(self) -> list[tuple[int, Buffer]]:
+        pieces, self._pieces = self._pieces, []
+        return pieces
