@@ -62,5 +62,6 @@ LinkEvent: TypeAlias = LinkUp | LinkReset | LinkDown | MessageReceived
 class QueueConfigured:
     """Output: this end has configured its receive queue again.
 
-    The channel carries it to the peer, in order with the packets, as :attr:`LinkState.RESET`.
+    The channel carries it to the peer, in order with the packets, as :attr:`LinkState.RESET`. It is not given
+    when the reset began with the peer, which knows.
     """

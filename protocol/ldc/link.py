@@ -182,11 +182,16 @@ class Link:
     def link_state(self, state: LinkState) -> None:
         """Take the hypervisor's report about the peer's receive queue; each RESET report counts.
 
+        The peer's RESET is not answered by configuring our own queue. Solaris does that when it was UP, to
+        empty a queue that may hold packets from before; here the report comes in order with the packets,
+        and the answer would do harm: two ends that reset at once could answer each other for ever, each
+        brought UP by packets that the other sent before its own reset.
+
         Source: Solaris ldc.c, i_ldc_rx_hdlr.
         """
         before, self._peer = self._peer, state
         if state is LinkState.RESET:
-            self._reset(force=False)
+            self._reset(force=False, answer=True)
             self._events.append(LinkReset("peer reset"))
         elif state is LinkState.DOWN:
             if before is not LinkState.DOWN:
@@ -378,16 +383,16 @@ class Link:
         self._reset(force=True)
         self._events.append(LinkReset(cause))
 
-    def _reset(self, *, force: bool) -> None:
-        """Throw the link back to where the handshake begins. Source: Solaris ldc.c, i_ldc_reset."""
-        reconfigure = force or self._state is _UP
+    def _reset(self, *, force: bool, answer: bool = False) -> None:
+        """Throw the link back to where the handshake begins; ``answer``: because the peer did so.
+
+        Source: Solaris ldc.c, i_ldc_reset.
+        """
+        reconfigure = force or (self._state is _UP and not answer)
         self._flush_output()
-        if reconfigure:
-            self._held.clear()
-            if (
-                not self._output
-            ):  # one mark does for both: the peer sees that something changed, not how often
-                self._output.append(QueueConfigured())
+        self._held.clear()
+        if reconfigure and not self._output:  # one mark does for two: it says that, not how often
+            self._output.append(QueueConfigured())
         self._forget()
         self._in_reset = True
 
