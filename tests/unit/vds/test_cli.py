@@ -7,13 +7,16 @@ import logging
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 
+from hypervisor.rendezvous import connect
 from tests.support.daemons import ROOT, Daemon
 from vds import process as process_module
 from vds.cli import main
@@ -179,16 +182,26 @@ def test_second_writer_on_a_file_is_refused(tmp_path: Path) -> None:
         daemon.stop()
 
 
+def _connect(daemon: Daemon, path: Path) -> socket.socket:
+    """Connect as soon as somebody listens."""
+    while daemon.is_running:
+        with suppress(FileNotFoundError, ConnectionRefusedError):
+            return connect(path)
+    raise AssertionError("\n".join(daemon.lines))
+
+
 def test_log_level(tmp_path: Path) -> None:
-    daemon = _daemon("serve", "--listen", str(tmp_path / "s"), "--log-level", "warning", "disk0=memory:1M")
+    """A warning is heard, and the line that says ready, which came before it, is not."""
+    path = tmp_path / "s"
+    daemon = _daemon("serve", "--listen", str(path), "--log-level", "warning", "disk0=memory:1M")
     daemon.launch()
     try:
-        while not (tmp_path / "s").is_socket():
-            assert daemon.is_running
-        daemon.signal(signal.SIGTERM)
+        with closing(_connect(daemon, path)) as sock:
+            sock.send(b"garbage")
+            daemon.wait_for("vds: warning: refused process")
     finally:
         daemon.stop()
-    assert [line for line in daemon.lines if "ready" in line] == []
+    assert not [line for line in daemon.lines if "ready" in line]
 
 
 def test_server_ends_with_its_parent(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.unit.vds.bench import Bench
 from vds.backends.base import Backend, Spec
 from vds.backends.file import FileBackend
 from vds.backends.memory import MemoryBackend
+from vds.layers import Layers
 
 Make = Callable[..., Bench]
 
@@ -450,22 +451,24 @@ async def test_drain_cuts_delays_short_and_executes(make: Make, held: HeldBacken
     assert sorted(held.calls) == ["flush", "read 0+512", "write 512+512"]
 
 
-async def test_pause_holds_requests_while_the_file_exists(
-    make: Make, held: HeldBackend, tmp_path: Path
+async def test_pause_holds_requests_until_it_is_over(
+    make: Make, held: HeldBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held.cached = True
-    file = tmp_path / "pause"
-    file.touch()
-    bench = make(held, f"pause-file={file}")
+    looks = iter([True] * 6 + [False] * 2)  # both requests look three times before the pause is over
+
+    def look(layers: Layers) -> bool:
+        held.calls.append("look")
+        return next(looks)
+
+    monkeypatch.setattr(Layers, "paused", property(look))
+    bench = make(held, "pause-file=/any")
     bench.read("a")
     bench.read("b", 512)
-    looked = asyncio.Event()
-    asyncio.get_running_loop().call_later(0.05, looked.set)  # several looks of the layer
-    await looked.wait()
-    assert held.calls == []
-    file.unlink()
     await bench.until("a", "b")
     assert bench.done == ["a", "b"]
+    assert held.calls == ["look"] * 7 + ["read 0+512", "look", "read 512+512"]
+    assert next(looks, None) is None
 
 
 # -- the end -----------------------------------------------------------------------------------------------

@@ -95,20 +95,26 @@ async def test_stop_closes_everything(serve: Serve, path: Path, held: HeldBacken
     assert path.name not in os.listdir(path.parent)
 
 
-async def test_stop_waits_for_what_runs(serve: Serve, held: HeldBackend) -> None:
+async def test_stop_waits_for_what_runs(serve: Serve, held: HeldBackend, path: Path) -> None:
     server = serve("disk0=held")
+    silent = Caller(path)
+    connected = Caller(path)
+    connected.hello()
+    await connected.answer()  # so the one before it was accepted
     held.gate.clear()
     work, done = _submit(server, Operation.BWRITE)
     await asyncio.to_thread(held.wait_begun)
     stopping = asyncio.ensure_future(server.stop())
-    late, _ = _submit(server, Operation.BREAD, 4096)
-    asyncio.get_running_loop().call_later(0.02, held.gate.set)
+    await silent.gone()  # the first thing that a stop does
+    assert not done.done()
+    held.gate.set()
     await done
     assert await stopping
     assert held.calls[:2] == ["write 0+512", "flush"]
     assert work.status == 0
     assert held.closed
-    del late
+    silent.close()
+    connected.close()
 
 
 async def test_stop_gives_up_in_the_end(
