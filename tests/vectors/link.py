@@ -89,12 +89,11 @@ class Link:
             self.expect_packet(f"{what}, packet {number + 1}", header + piece.ljust(PAYLOAD, b"\0"))
 
     def reset(self) -> None:
-        """Reset the channel ourselves; the server, which was up, reconfigures its queue in answer.
+        """Reset the channel ourselves; the server knows, and does not reset it once more.
 
-        Source: Solaris ``ldc.c``, ``i_ldc_reset``.
+        Solaris does (``ldc.c``, ``i_ldc_reset``), to empty a queue; on an ordered socket there is nothing in it.
         """
         self.channel.configure_queue()
-        self.channel.receive_reset()
         self.sent = self.received = 0
 
     def expect_reset(self) -> None:
