@@ -53,7 +53,9 @@ FOR_PEOPLE = {"click", "msgspec", "rich"}
 COMMAND_MODULES = {"cli", "config", "__main__"}
 
 SWITCHED_OFF = re.compile(r"# (noqa|type: ignore|pragma: no (cover|branch)|ruff:)")
-EXPLAINED = re.compile(r"# (noqa: [A-Z]+\d+|type: ignore\[[\w-]+\]|pragma: no (cover|branch))  # \w")
+EXPLAINED = re.compile(
+    r"# (noqa: [A-Z]+\d+|type: ignore\[[\w-]+\]|pragma: no (cover|branch))(  # | - )\w+ \w+"
+)
 
 MAX_MODULE_LINES = 500
 MAX_FUNCTION_LINES = 60
