@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, replace
 from typing import TypedDict, Unpack
 
@@ -59,7 +58,7 @@ class ServeConfig:
             raise ConfigError(None, "export", f"{name[:32]}…", f"at most {MAX_NAME} bytes")
         return cls(
             target=target,
-            nbd=os.path.abspath(settings["nbd"]),
+            nbd=settings["nbd"],
             export=name,
             read_only=settings["read_only"],
             log_level=settings["log_level"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine
@@ -15,6 +16,8 @@ from vdc.frontends.nbd import NbdServer
 from vdc.info import format_size
 
 __all__ = ["Interrupts", "serve"]
+
+log = logging.getLogger("vdc")
 
 _T = TypeVar("_T")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -87,4 +90,6 @@ async def serve(config: ServeConfig, say: Callable[[str], None]) -> bool:
             server.start()
             say(f"ready: {disk.volume} ({format_size(disk.size)}) as NBD on {config.nbd}: {server.uri}")
             await interrupts.asked.wait()
-            return bool(await interrupts.unless(interrupts.insisted, server.stop(config.stop_timeout_s)))
+            log.info("stopping: %d NBD clients", server.connections)
+            orderly = await interrupts.unless(interrupts.insisted, server.stop(config.stop_timeout_s))
+            return bool(orderly)

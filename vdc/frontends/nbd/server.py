@@ -69,8 +69,8 @@ class NbdServer:
 
     @property
     def uri(self) -> str:
-        """What to give to an NBD client."""
-        return f"nbd+unix:///{quote(self.name, safe='')}?socket={quote(os.path.abspath(self.path))}"
+        """What to give to an NBD client; a relative path stays one."""
+        return f"nbd+unix:///{quote(self.name, safe='')}?socket={quote(self.path)}"
 
     @property
     def connections(self) -> int:
