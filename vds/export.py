@@ -11,14 +11,12 @@ from protocol.errors import ConfigError
 from protocol.vdisk.attributes import DiskAttributes
 from protocol.vdisk.operations import Operation, operations_mask
 from protocol.vdisk.payloads import Capacity, CapacityLayout, build_geometry, default_geometry
-from protocol.vdisk.validate import clip, validate
 from vds.backends.base import Backend, Spec
 from vds.backends.registry import open_backend
 from vds.layers import Layers
 from vds.units import format_size
 
 if TYPE_CHECKING:
-    from protocol.vdisk.descriptor import Request
     from vds.execute import Executor
     from vds.volume import Volume
 
@@ -26,8 +24,6 @@ __all__ = ["MAX_TRANSFER", "Export", "open_export"]
 
 MAX_TRANSFER: Final = 1024 * 1024
 """Bytes that one request may have: enough for a disk's full speed, little enough for a fair turn."""
-
-BLOCK_IO: Final = frozenset({int(Operation.BREAD), int(Operation.BWRITE)})
 
 log = logging.getLogger("vds")
 
@@ -96,13 +92,6 @@ class Export:
             ),
             Operation.GET_DISKGEOM: build_geometry(default_geometry(self.size)),
         }
-
-    def admit(self, request: Request) -> tuple[int, int]:
-        """Return (status, nbytes): a refusal, or 0 and how many of the bytes asked for exist."""
-        status = validate(request.operation, request.slice, request.addr, request.nbytes, self.attributes)
-        if status or request.operation not in BLOCK_IO:
-            return status, 0
-        return 0, clip(request.addr, request.nbytes, self.attributes)
 
     def facts(self, operation: int) -> bytes:
         """Return the answer to GET_CAPACITY or GET_DISKGEOM."""

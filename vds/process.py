@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Final, TypeVar
 from urllib.parse import quote
 
+from hypervisor.allocator import keep_freed_memory
 from vds.config import Config
 from vds.server import Server
 
@@ -89,6 +90,7 @@ def _run_loop(loop: str, main: Coroutine[object, object, _T]) -> _T:
         import uvloop  # late: the other loop works without it
 
         factory = uvloop.new_event_loop
+    keep_freed_memory()
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main)
 

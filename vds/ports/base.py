@@ -23,10 +23,12 @@ from vds.execute import Work
 if TYPE_CHECKING:
     from vds.session import Session
 
-__all__ = ["BUDGET", "GuestWork", "Port", "Step"]
+__all__ = ["BUDGET", "MAX_RUNNING", "GuestWork", "Port", "Step"]
 
 BUDGET: Final = 64
 """Descriptors taken in one look: a client with a full ring must not keep the others waiting."""
+MAX_RUNNING: Final = 1024
+"""Requests of one channel under way at once, however large its ring: deeper than any queue before a disk."""
 MAX_REQUEST: Final = 64 * 1024 * 1024
 """Bytes of one request: far beyond what any client's cookies can carry, and a bound all the same."""
 READ: Final = int(Operation.BREAD)  # a plain int compares faster
@@ -35,12 +37,13 @@ READ: Final = int(Operation.BREAD)  # a plain int compares faster
 class GuestWork(Work):
     """A request with what is needed to answer it."""
 
-    __slots__ = ("cookies", "lent", "requested")
+    __slots__ = ("charged", "cookies", "lent", "requested")
 
     def __init__(self, request: Request, index: int, batch: int | None) -> None:
         super().__init__(request.operation, index=index, batch=batch)
         self.cookies = request.cookies
         self.requested = request.nbytes
+        self.charged = 0  # bytes of private memory that it holds
         self.lent: list[memoryview] | None = None  # all of the guest's buffers, when the backend sees fewer
 
 
@@ -88,7 +91,7 @@ class Port(ABC):
     @property
     def has_room(self) -> bool:
         """Whether another request may be taken now."""
-        return True
+        return self.running < MAX_RUNNING
 
     def close(self) -> None:
         """Let go of the guest's memory; nothing runs any more."""
@@ -243,7 +246,14 @@ class Port(ABC):
         if not self.running and self._idle is not None:
             self._idle.set_result(None)
             self._idle = None
+        if self.running == MAX_RUNNING - 1 or self._ranges:
+            self.resume()
         self.session.wake()
+
+    def resume(self) -> None:
+        """There is room again: take what had to wait."""
+        if self._ranges and not self.session.resetting:
+            self.pull()
 
     async def drain(self) -> None:
         """Wait until nothing runs."""

@@ -10,7 +10,6 @@ from hypervisor.ranges import cut_cookies
 from protocol.errors import CookieError, RingError
 from protocol.ldc.cookie import Cookie
 from protocol.vdisk.descriptor import ENTRY, parse_entry
-from protocol.vdisk.operations import Operation
 from protocol.vdisk.ring import ServerRing
 from protocol.vio.dring import RingGeometry
 from protocol.wire import Buffer
@@ -45,15 +44,15 @@ class CopiedPort(Port):
 
     @property
     def has_room(self) -> bool:
-        return self._lent < MAX_LENT and not self.session.channel.congested
+        return super().has_room and self._lent < MAX_LENT and not self.session.channel.congested
 
     def lend(self, work: GuestWork, then: Step) -> None:
-        self._lent += work.requested
+        self._charge(work)
         work.buffers = [memoryview(bytearray(work.requested))]
         then(work)
 
     def fetch(self, work: GuestWork, then: Step) -> None:
-        self._lent += work.requested
+        self._charge(work)
 
         def fetched(data: bytes | CookieError) -> None:
             if isinstance(data, CookieError):
@@ -64,6 +63,10 @@ class CopiedPort(Port):
                 self._executor.kick()
 
         self._memory.copy_in(work.cookies, work.requested, fetched)
+
+    def _charge(self, work: GuestWork) -> None:
+        work.charged = work.requested
+        self._lent += work.charged
 
     def store(self, work: GuestWork, then: Step) -> None:
         (data,) = work.buffers
@@ -78,7 +81,11 @@ class CopiedPort(Port):
     def publish(self, work: GuestWork, nbytes: int) -> None:
         assert self._geometry is not None
         offset = self._geometry.offset(work.index)
-        self._ring.finish(work.index, work.status, nbytes)
+        try:
+            self._ring.finish(work.index, work.status, nbytes)
+        except RingError as cause:  # pushed anew while it was ours
+            self.fault(work, cause)
+            return
         if self.session.inline:
             self._pieces.append(self._memory.ring_piece(offset, ENTRY.size))
             self.answered(work)
@@ -112,16 +119,14 @@ class CopiedPort(Port):
                 self._ranges.clear()
                 self.session.fault(batch, index, cause)
             self._executor.kick()
-            super(CopiedPort, self).ended()
+            self.ended()
 
         self._memory.acquire(self._geometry.offset(index), self._geometry.descriptor_size, acquired)
 
     def ended(self, work: GuestWork | None = None) -> None:
+        if work is not None:
+            self._lent -= work.charged
         super().ended(work)
-        if work is not None and work.operation != Operation.FLUSH:
-            self._lent -= work.requested if work.buffers else 0
-        if self._ranges:
-            self.pull()
 
     def take_pieces(self) -> list[tuple[int, Buffer]]:
         pieces, self._pieces = self._pieces, []

@@ -11,7 +11,7 @@ from protocol.vdisk.descriptor import ENTRY_ONE, parse_entry
 from protocol.vdisk.operations import SLICE_NONE, Operation
 from protocol.vdisk.ring import ServerRing
 from protocol.vio.dring import Dstate, RingGeometry
-from vds.ports.base import BUDGET, GuestWork, Port, Step
+from vds.ports.base import BUDGET, MAX_RUNNING, GuestWork, Port, Step
 
 if TYPE_CHECKING:
     from vds.session import Session
@@ -96,7 +96,7 @@ class MappedPort(Port):
         index = self._next
         if states[index * stride] != READY:
             return False
-        budget = BUDGET
+        budget = min(BUDGET, MAX_RUNNING - self.running)
         done = 0
         while budget and states[index * stride] == READY:
             budget -= 1
@@ -171,6 +171,12 @@ class MappedPort(Port):
         else:
             self._stack.end_of_batch(self._next, stopping=True)
             self.session.settle()
+
+    def resume(self) -> None:
+        if self._polled:
+            self._look_until_empty()
+        else:
+            super().resume()
 
     def batch_ends(self) -> None:
         """Answers were published: wake the client if it sleeps."""

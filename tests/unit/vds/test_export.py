@@ -1,4 +1,4 @@
-"""vds.export: what clients are told of a volume, and what is admitted."""
+"""vds.export: what clients are told of a volume."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from protocol.errors import ConfigError
 from protocol.vdisk.descriptor import Request
 from protocol.vdisk.operations import Operation
-from protocol.vdisk.status import WireErrno
 from vds.export import Export, open_export
 from vds.volume import parse_volume
 
@@ -37,7 +36,6 @@ def test_read_only_disk_offers_no_writing() -> None:
     export = _export("d=null:1M,ro")
     assert export.attributes.operations == 0x20102
     assert export.describe() == "d (1.0 MiB, null, ro)"
-    assert export.admit(_request(Operation.BWRITE))[0] != 0
 
 
 def test_write_cache_is_mentioned() -> None:
@@ -57,28 +55,6 @@ def test_capacity_and_geometry() -> None:
     geometry = export.facts(Operation.GET_DISKGEOM)
     # 256 MiB: 1 head, 600 sectors, 873 cylinders of which 2 alternate, 7200 rpm
     assert geometry == bytes.fromhex("0367 0002 0000 0001 0258 0000 0000 1c20 0369 0000 0000 0000")
-
-
-@pytest.mark.parametrize(
-    ("addr", "nbytes", "outcome"),
-    [
-        (0, 512, (0, 512)),
-        (1, 100, (0, 100)),
-        (2046, 4096, (0, 1024)),
-        (2048, 512, (0, 0)),
-        (2**63, 512, (0, 0)),
-        (0, 0, (WireErrno.EINVAL, 0)),
-    ],
-)
-def test_admission_of_reads(addr: int, nbytes: int, outcome: tuple[int, int]) -> None:
-    assert _export("d=null:1M").admit(_request(Operation.BREAD, addr, nbytes)) == outcome
-
-
-def test_admission_of_other_operations() -> None:
-    export = _export("d=null:1M")
-    assert export.admit(_request(Operation.FLUSH, nbytes=0)) == (0, 0)
-    assert export.admit(_request(Operation.GET_VTOC))[0] == WireErrno.ENOTSUP
-    assert export.admit(_request(Operation.BREAD, slice_=0))[0] == WireErrno.EIO
 
 
 def test_backend_smaller_than_a_block() -> None:
