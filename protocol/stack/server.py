@@ -53,7 +53,9 @@ MAX_INBAND: Final = 512
 """In-band messages a client may have unanswered: as many as an LDC queue has entries, firmware has one.
 Source: Solaris sys/ldc_impl.h, LDC_QUEUE_ENTRIES."""
 
-_PAGE_SIZE: Final = 8192  # in-band: a message has at most one cookie for each page of the largest transfer
+_PAGE_SIZE: Final = (
+    8192  # in-band: a cookie for each page of the largest transfer, one more if it is not aligned
+)
 _TAG: Final = TagLayout.codec
 _DRING_DATA: Final = DringDataLayout.codec
 _DOORBELL: Final = DoorbellLayout.codec
@@ -259,7 +261,7 @@ class Server(Endpoint[ServerEvent]):
         wish = parse_wish(message, version)
         self._announced = self.attributes.for_version(version)
         limit = max_xfer(wish)
-        self._inband_limit = INBAND.size + COOKIE.size * max(1, -(-limit // _PAGE_SIZE))
+        self._inband_limit = INBAND.size + COOKIE.size * (1 + -(-limit // _PAGE_SIZE))
         self._send(build_answer(wish, version, self._announced))
         self._handshake.attributes_agreed(wish.xfer_mode)
         self._events.append(

@@ -496,7 +496,7 @@ def test_an_in_band_fault_is_the_message_refused() -> None:
         _message(1)[:-1],
         _message(1) + bytes(16),
         _message(3),  # after 1
-        _message(2, REQUEST._replace(cookies=REQUEST.cookies * 9)),  # more than 64 KiB needs
+        _message(2, REQUEST._replace(cookies=REQUEST.cookies * 10)),  # more than 64 KiB needs
     ],
     ids=["short", "long", "out of order", "too many cookies"],
 )

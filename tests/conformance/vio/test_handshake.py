@@ -1,0 +1,402 @@
+"""The handshake, server's side: what is accepted where, what is answered, what follows.
+
+Sources: Solaris 11 vds.c (vd_do_process_msg, vd_process_ver_msg, vd_process_attr_msg,
+vd_process_dring_reg_msg, vd_process_msg); FWARC 2010/054.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol.stack import DescriptorsReady, SessionReset
+from tests.support.vioscript import SID, ServerScript, octets
+
+ATTR = f"01 01 00 02 {SID} 03 00 00 00 00000200 {'00' * 16} 0000000000000100"
+RDX = f"01 01 00 05 {SID}"
+
+
+def _register(
+    *,
+    num: int = 8,
+    size: int = 64,
+    ncookies: int = 1,
+    options: int = 3,
+    length: int = 0x2000,
+    ident: int = 0,
+    resv: str = "0000",
+) -> bytes:
+    cookies = f"{0x2000:016x} {length:016x}" * ncookies
+    return bytes.fromhex(
+        f"01 01 00 03 {SID} {ident:016x} {num:08x} {size:08x} {options:04x} {resv} {ncookies:08x} {cookies}"
+    )
+
+
+def _reset(script: ServerScript) -> SessionReset | None:
+    """Return the reset that was reported, if any, after it was carried out."""
+    resets = [event for event in script.events() if isinstance(event, SessionReset)]
+    for _ in resets:
+        script.stack.reset_done()
+        script.carry()
+    assert len(resets) <= 1
+    return resets[0] if resets else None
+
+
+def _refused(script: ServerScript, message: bytes) -> SessionReset | None:
+    """Send what must be answered with a NACK of the same length; return the reset that follows."""
+    (answer,) = script.send(message)
+    assert answer[:1] + answer[2:4] == message[:1] + message[2:4]
+    assert answer[1] == 4
+    assert len(answer) == len(message)
+    return _reset(script)
+
+
+# -- the steps -----------------------------------------------------------------------------------------------
+
+
+def test_a_ring_handshake_has_four_steps_and_the_server_only_answers() -> None:
+    """vds.c: VER, ATTR, DRING, DATA; an RDX of the server's own is never sent."""
+    script = ServerScript()
+    assert script.answers() == []
+    script.data()
+    assert script.answers() == []
+    assert script.stack.is_ready
+
+
+def test_an_in_band_handshake_skips_the_ring() -> None:
+    """vds.c: in mode 2 the state after ATTR awaits RDX."""
+    script = ServerScript()
+    script.inband()
+    assert script.stack.is_ready
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_reserved_bytes_are_not_looked_at(step: int) -> None:
+    """vdc.c sends uninitialised stack bytes in VER_INFO, ATTR_INFO and RDX."""
+    script = ServerScript()
+    messages = [
+        octets(f"01 01 00 01 {SID} 0001 0001 03")[:13] + b"\xa5" * 43,
+        octets(ATTR)[:11] + b"\xa5" + octets(ATTR)[12:40] + b"\xa5" * 16,
+        _register(resv="a5a5"),
+        octets(RDX)[:8] + b"\xa5" * 48,
+    ]
+    for message in messages[: step + 1]:
+        answers = script.send(message)
+        if message[3] == 3:
+            script.stack.accept_ring()
+            answers = script.answers()
+        assert [answer[1] for answer in answers] == [2]
+
+
+# -- what is accepted where ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [8, 40, 55, 57, 112])
+def test_init_ver_info_has_56_bytes(size: int) -> None:
+    """vds.c, vd_process_ver_msg: length = 56."""
+    script = ServerScript()
+    message = (octets(f"01 01 00 01 {SID} 0001 0001 03") + bytes(56))[:size]
+    assert _refused(script, message) is None
+    script.data()
+
+
+@pytest.mark.parametrize("dev_class", [0, 1, 2, 4, 5])
+def test_init_dev_class_is_disk(dev_class: int) -> None:
+    """vds.c, vd_process_ver_msg: dev_class = 3, else NACK with version and class unchanged."""
+    script = ServerScript()
+    message = octets(f"01 01 00 01 {SID} 0001 0001 {dev_class:02x}")
+    assert script.send(message) == [message[:1] + b"\x04" + message[2:]]
+    script.data()
+
+
+@pytest.mark.parametrize("size", [8, 48, 55, 57])
+def test_ver_attr_info_has_56_bytes(size: int) -> None:
+    """vds.c, vd_process_attr_msg: length = 56."""
+    script = ServerScript()
+    script.say(f"01 01 00 01 {SID} 0001 0001 03")
+    reset = _refused(script, (octets(ATTR) + bytes(8))[:size])
+    assert reset is not None
+    assert not reset.full
+
+
+def test_ver_max_xfer_sz_is_not_0() -> None:
+    """vds.c, vd_process_attr_msg: max_xfer_sz 0 is refused."""
+    script = ServerScript()
+    script.say(f"01 01 00 01 {SID} 0001 0001 03")
+    reset = _refused(script, octets(ATTR)[:32] + bytes(24))
+    assert reset is not None
+    assert not reset.full
+
+
+@pytest.mark.parametrize("minor", [0, 1, 2])
+@pytest.mark.parametrize("mode", [0, 1, 2, 3, 4, 5, 7, 255])
+def test_ver_xfer_mode_is_in_band_or_ring(minor: int, mode: int) -> None:
+    """vds.c: 2 or 3. FWARC 2010/054: from 1.2 on a mask with the ring at 4; Linux sends 3 all the same."""
+    script = ServerScript()
+    script.say(f"01 01 00 01 {SID} 0001 {minor:04x} 03")
+    message = octets(ATTR)[:8] + bytes([mode]) + octets(ATTR)[9:]
+    if mode in (2, 3) or (mode == 4 and minor == 2):
+        (answer,) = script.send(message)
+        assert (answer[1], answer[8]) == (2, mode)
+    else:
+        reset = _refused(script, message)
+        assert reset is not None
+        assert not reset.full
+
+
+def test_attr_dring_reg_is_acknowledged_with_ident_1_and_all_else_echoed() -> None:
+    """vds.c, vd_process_dring_reg_msg: the answer is the message with ident 1, 48 bytes."""
+    script = ServerScript()
+    script.agree()
+    script.send(_register(options=0xFFFF))
+    script.stack.accept_ring()
+    expected = bytearray(_register(options=0xFFFF, ident=1))
+    expected[1] = 2
+    assert script.answers() == [expected]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        _register()[:-1],
+        _register() + bytes(16),
+        _register(ncookies=0),
+        _register(ncookies=2),
+        _register()[:28] + bytes.fromhex("ffffffff") + _register()[32:],
+        _register(num=0),
+        _register(num=65537),
+        _register(num=0x80000000),
+        _register(size=0),
+        _register(size=63),
+        _register(size=72 - 4),
+        _register(size=0xFFFFFFF8),
+        _register(num=129, size=64),
+    ],
+    ids=[
+        "short",
+        "long",
+        "no cookie",
+        "two cookies",
+        "2^32 - 1 cookies",
+        "no descriptors",
+        "too many descriptors",
+        "2^31 descriptors",
+        "no size",
+        "smaller than an entry",
+        "not a multiple of 8",
+        "huge",
+        "larger than its cookie",
+    ],
+)
+def test_attr_dring_reg_is_checked(message: bytes) -> None:
+    """vds.c: length = 32 + 16 * ncookies, one cookie; ldc_shm.c: cookie.size >= len * dsize.
+
+    vds should, but does not, look at descriptor_size and at num_descriptors = 0.
+    """
+    script = ServerScript()
+    script.agree()
+    script.events()
+    reset = _refused(script, message)
+    assert reset is not None
+    assert not reset.full
+    script.data()
+
+
+def test_attr_a_ring_that_cannot_be_mapped_is_a_full_reset() -> None:
+    """vds.c, vd_process_dring_reg_msg: the error of ldc_mem_dring_map is not one of the soft ones."""
+    script = ServerScript()
+    script.agree()
+    script.send(_register())
+    script.events()
+    script.stack.refuse_ring("no such page")
+    assert [answer[1] for answer in script.answers()] == [4]
+    reset = _reset(script)
+    assert reset is not None
+    assert reset.full
+    assert script.resets == 1
+
+
+def test_attr_in_band_awaits_rdx() -> None:
+    """vds.c: in mode 2 a DRING_REG is unexpected."""
+    script = ServerScript()
+    script.agree(xfer_mode=2)
+    script.events()
+    assert _refused(script, _register()) is not None
+
+
+@pytest.mark.parametrize("size", [8, 55, 57])
+def test_dring_rdx_has_56_bytes(size: int) -> None:
+    """vds.c, vd_process_rdx: length = 56."""
+    script = ServerScript()
+    script.agree()
+    script.register()
+    reset = _refused(script, (octets(RDX) + bytes(8))[:size])
+    assert reset is not None
+    assert not reset.full
+
+
+@pytest.mark.parametrize("message", [_register(), octets(f"01 01 00 04 {SID} 0000000000000001")])
+def test_dring_a_second_ring_and_unregistering_are_refused(message: bytes) -> None:
+    """vds.c: one ring only; vd_process_dring_unreg_msg is ENOTSUP."""
+    script = ServerScript()
+    script.agree()
+    script.register()
+    reset = _refused(script, message)
+    assert reset is not None
+    assert not reset.full
+    script.data()
+
+
+def test_data_unregistering_is_refused() -> None:
+    """vds.c: DRING_UNREG in the data phase is a NACK."""
+    script = ServerScript()
+    script.data()
+    reset = _refused(script, octets(f"01 01 00 04 {SID} 0000000000000001"))
+    assert reset is not None
+    assert not reset.full
+
+
+def test_a_version_in_mid_session_restarts_at_once() -> None:
+    """FWARC 2010/054: VER_INFO restarts the handshake. vds refuses it; every client lives with either."""
+    for prepare in ("agree", "data", "inband"):
+        script = ServerScript()
+        getattr(script, prepare)()
+        script.events()
+        message = octets("01 01 00 01 00 00 00 77 0001 0001 03")
+        script.send(message)
+        reset = _reset(script)
+        assert reset is not None
+        assert not reset.full
+        assert script.answers() == [octets("01 02 00 01 00 00 00 77 0001 0001 04")]
+
+
+# -- session id ----------------------------------------------------------------------------------------------
+
+
+def test_before_a_version_the_session_id_is_not_looked_at() -> None:
+    """vds.c: any VER_INFO is taken, and the answer carries the client's sid."""
+    script = ServerScript()
+    for sid in ("00 00 00 00", "ff ff ff ff"):
+        (answer,) = script.say(f"01 01 00 01 {sid} 0009 0000 03")
+        assert answer.startswith(f"01 04 00 01 {sid}")
+
+
+@pytest.mark.parametrize("message", [f"01 01 00 05 {SID[:-1]}b", f"02 01 00 42 {SID[:-1]}b"])
+def test_later_another_session_id_is_refused_for_data_too(message: str) -> None:
+    """vds.c, vd_do_process_msg: EBADMSG, NACK and soft reset; the NACK carries the sid that was sent."""
+    script = ServerScript()
+    script.data()
+    (answer,) = script.say(message)
+    assert answer.split()[4:8] == f"{SID[:-1]}b".split()
+    reset = _reset(script)
+    assert reset is not None
+    assert not reset.full
+
+
+# -- reply rule ----------------------------------------------------------------------------------------------
+
+
+def test_an_unexpected_message_is_a_nack_and_a_soft_reset() -> None:
+    """Solaris 11 vds.c, ENOMSG: soft (illumos: full)."""
+    script = ServerScript()
+    script.agree()
+    script.events()
+    reset = _refused(script, octets(RDX))
+    assert reset is not None
+    assert not reset.full
+    assert script.resets == 0
+
+
+@pytest.mark.parametrize("size", [1, 4, 7])
+def test_a_message_shorter_than_a_tag_gets_no_answer_and_a_full_reset(size: int) -> None:
+    """vds.c, vd_process_msg: cannot nack a short message."""
+    script = ServerScript()
+    script.data()
+    assert script.send(bytes(size)) == []
+    reset = _reset(script)
+    assert reset is not None
+    assert reset.full
+    assert script.resets == 1
+
+
+def test_after_a_soft_reset_the_link_stays_up_and_a_new_version_is_welcome() -> None:
+    """vds.c, vd_reset_if_needed: state INIT, ldc_up."""
+    script = ServerScript()
+    script.data()
+    _refused(script, octets(RDX))
+    assert script.resets == 0
+    script.data(minor=1)
+
+
+def test_after_a_full_reset_the_link_comes_up_again() -> None:
+    """vds.c, vd_reset_if_needed: ldc_down, then ldc_up; the client sees an LDC RESET."""
+    script = ServerScript()
+    script.data()
+    script.send(script.ring(1, 99, 99))
+    reset = _reset(script)
+    assert reset is not None
+    assert reset.full
+    assert script.resets == 1
+    script.data()
+
+
+def test_a_running_request_is_answered_before_the_reset() -> None:
+    """vds.c, vd_reset_if_needed: waits for the completion queue, then resets."""
+    script = ServerScript()
+    script.data()
+    script.send(script.ring(1, 0, 0), octets(RDX))
+    ready, _ = script.events()
+    assert isinstance(ready, DescriptorsReady)
+    script.stack.complete(ready.batch, 0)
+    assert [answer[1] for answer in script.answers()] == [2, 4]
+
+
+# -- versions ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("offered", "answer"),
+    [
+        ("0001 0000", "02 0001 0000 04"),  # OpenBSD
+        ("0001 0001", "02 0001 0001 04"),  # Solaris, OpenBSD
+        ("0001 0002", "02 0001 0002 04"),  # Linux
+        ("0001 0003", "02 0001 0002 04"),
+        ("0001 ffff", "02 0001 0002 04"),
+        ("0002 0000", "04 0001 0002 03"),
+        ("ffff ffff", "04 0001 0002 03"),
+        ("0000 0000", "04 0000 0000 03"),
+        ("0000 ffff", "04 0000 0000 03"),
+    ],
+)
+def test_the_answer_to_a_version(offered: str, answer: str) -> None:
+    """vds.c, vd_process_ver_msg: minor lowered; own best; next lower; 0.0. The ACK has dev_class 4."""
+    script = ServerScript()
+    subtype, rest = answer.split(" ", 1)
+    assert script.send(octets(f"01 01 00 01 {SID} {offered} 03")) == [
+        octets(f"01 {subtype} 00 01 {SID} {rest}")
+    ]
+
+
+def test_linux_goes_down_to_a_version_we_have() -> None:
+    """Linux viohs.c: after a NACK, the next lower version with a new sid."""
+    script = ServerScript()
+    assert script.say("01 01 00 01 00 00 00 29 0002 0000 03")[0].startswith("01 04 00 01 00 00 00 29 00 01")
+    script.data()
+
+
+def test_a_solaris_client_that_cannot_go_down_ends_in_a_reset_and_tries_again() -> None:
+    """vdc.c, vdc_handle_ver_msg: after a NACK it goes on with ATTR_INFO as if acknowledged."""
+    script = ServerScript()
+    script.say(f"01 01 00 01 {SID} 0002 0000 03")
+    assert script.say(ATTR)[0].startswith("01 04 00 02")
+    assert script.events() == []
+    script.reset()
+    script.data()
+
+
+def test_version_info_acks_do_not_depend_on_the_link_being_fresh() -> None:
+    """vds.c: LDC UP is a soft reset; a client may also just begin again after its own reset."""
+    script = ServerScript()
+    script.data()
+    script.reset()
+    _reset(script)
+    script.data()
