@@ -90,6 +90,11 @@ class Client(Endpoint[ClientEvent]):
         """The handshake is done and the session not lost."""
         return self._handshake.state in (ClientState.DATA_RING, ClientState.DATA_INBAND)
 
+    @property
+    def server_looks(self) -> bool:
+        """Polled ring: the server is looking at it, so that ring() has nothing to say unless we sleep."""
+        return self._doorbell.server_looks
+
     # -- intent ----------------------------------------------------------------------------------------------
 
     def start(self, sid: int) -> None:

@@ -19,6 +19,7 @@ from protocol.errors import (
     RemoteProtocolError,
     RingError,
 )
+from protocol.ldc.cookie import PAGE_SIZE
 from protocol.vdisk.attributes import DiskAttributes, build_answer, max_xfer, parse_wish
 from protocol.vdisk.descriptor import COOKIE, INBAND, parse_inband
 from protocol.vio.answers import AnswerQueue
@@ -53,9 +54,6 @@ MAX_INBAND: Final = 512
 """In-band messages a client may have unanswered: as many as an LDC queue has entries, firmware has one.
 Source: Solaris sys/ldc_impl.h, LDC_QUEUE_ENTRIES."""
 
-_PAGE_SIZE: Final = (
-    8192  # in-band: a cookie for each page of the largest transfer, one more if it is not aligned
-)
 _TAG: Final = TagLayout.codec
 _DRING_DATA: Final = DringDataLayout.codec
 _DOORBELL: Final = DoorbellLayout.codec
@@ -86,6 +84,7 @@ class Server(Endpoint[ServerEvent]):
         self._resetting = False
         self._full = False
         self._restart: bytes | None = None
+        self._data_tag = b""  # how ring data of this session begins: what needs no further look at the tag
 
     @property
     def version(self) -> Version:
@@ -176,8 +175,8 @@ class Server(Endpoint[ServerEvent]):
     def end_of_batch(self, next_index: int, stopping: bool) -> bool:
         """Polled ring: wake the client if it asked for it, or if we stop looking and it relies on us.
 
-        ``next_index`` is the entry looked at next, ``stopping`` says that we go to sleep. Says whether a message
-        has to be sent.
+        ``next_index`` is the entry looked at next, ``stopping`` says that we go to sleep. Says whether a
+        message has to be sent.
         """
         due = self._doorbell.due(next_index, stopping)
         if due is None:
@@ -196,6 +195,7 @@ class Server(Endpoint[ServerEvent]):
             self._send(answer)
         self._sequence = RequestSequence()
         self._handshake.reset()
+        self._data_tag = b""
         self._resetting = self._held = False
         if self._full:
             self._full = False
@@ -221,14 +221,16 @@ class Server(Endpoint[ServerEvent]):
         if len(message) < _TAG.size:
             self._reset(f"a message of {len(message)} bytes", full=True)  # nothing to answer with
             return
-        msgtype, subtype, envelope, sid = _TAG.unpack_from(message)
-        handshake = self._handshake
-        if handshake.restarts(msgtype, subtype, envelope):
-            self._restart = message
-            self._reset("the client started again", full=False)
-            return
         try:
-            handshake.expect(msgtype, subtype, envelope, sid)
+            if message[: _TAG.size] == self._data_tag:
+                self._dring_data(message)
+                return
+            msgtype, subtype, envelope, sid = _TAG.unpack_from(message)
+            if self._handshake.restarts(msgtype, subtype, envelope):
+                self._restart = message
+                self._reset("the client started again", full=False)
+                return
+            self._handshake.expect(msgtype, subtype, envelope, sid)
             _HANDLERS[envelope](self, message)
         except PacketError as error:
             self._refuse(message, str(error), full=False)
@@ -261,7 +263,8 @@ class Server(Endpoint[ServerEvent]):
         wish = parse_wish(message, version)
         self._announced = self.attributes.for_version(version)
         limit = max_xfer(wish)
-        self._inband_limit = INBAND.size + COOKIE.size * (1 + -(-limit // _PAGE_SIZE))
+        pages = -(-limit // PAGE_SIZE) + 1  # one more if the buffer does not begin a page
+        self._inband_limit = INBAND.size + COOKIE.size * pages
         self._send(build_answer(wish, version, self._announced))
         self._handshake.attributes_agreed(wish.xfer_mode)
         self._events.append(
@@ -283,7 +286,10 @@ class Server(Endpoint[ServerEvent]):
         self._handshake.refuse_unregistration(message)
 
     def _ready(self, message: bytes) -> None:
-        self._send(self._handshake.peer_ready(message))
+        handshake = self._handshake
+        self._send(handshake.peer_ready(message))
+        if handshake.state is ServerState.DATA_RING:
+            self._data_tag = _TAG.pack(MessageType.DATA, Subtype.INFO, Envelope.DRING_DATA, handshake.sid)
         self._events.append(SessionReady(version=self.version, attributes=self._announced))
 
     def _dring_data(self, message: bytes) -> None:

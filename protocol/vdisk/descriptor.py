@@ -194,9 +194,13 @@ def parse_entry(entry: bytes) -> Request:
     """
     if len(entry) < MIN_DESCRIPTOR_SIZE:
         raise RingError(Layer.VDISK, Reaction.RESET, f"a descriptor of {len(entry)} bytes")
-    _, _, req_id, operation, slice_, _, addr, nbytes, ncookies = ENTRY.unpack_from(entry)
-    cookies = parse_cookies(entry, ncookies) if nbytes else ()
-    return Request(req_id, operation, slice_, addr, nbytes, cookies)
+    values = ENTRY_ONE.unpack_from(entry)
+    _, _, req_id, operation, slice_, _, addr, nbytes, ncookies, first, size = values
+    if not nbytes:
+        return Request(req_id, operation, slice_, addr, nbytes, ())
+    if ncookies == 1:  # what nearly every request has
+        return Request(req_id, operation, slice_, addr, nbytes, (Cookie(first, size),))
+    return Request(req_id, operation, slice_, addr, nbytes, parse_cookies(entry, ncookies))
 
 
 def build_payload(request: Request) -> bytes:

@@ -109,6 +109,7 @@ class ClientDoorbell:
     """The client's side: when to ring, and what to ask for.
 
     ``server_polls``: the server looks at the ring for a while after a doorbell; otherwise ring each time.
+    ``server_looks``: it is looking now, as far as we can know.
     """
 
     __slots__ = (
@@ -119,9 +120,9 @@ class ClientDoorbell:
         "_rung",
         "_rung_posted",
         "_seq_num",
-        "_server_looks",
         "_server_polls",
         "_told",
+        "server_looks",
     )
 
     def __init__(self, server_polls: bool, num_descriptors: int = MAX_DESCRIPTORS) -> None:
@@ -133,13 +134,13 @@ class ClientDoorbell:
         self._told = 0  # completions consumed as of the last doorbell
         self._rung_posted = 0  # entries filled as of the last doorbell
         self._rung = True  # the server knows of all that is posted, or looks by itself
-        self._server_looks = False
+        self.server_looks = False
         self._armed = False  # the server owes a message at the next completion
 
     def post(self, count: int) -> None:
         """``count`` more entries are READY, in ring order; call :meth:`ring` before sleeping."""
         self._posted += count
-        if not self._server_looks:
+        if not self.server_looks:
             self._rung = False
 
     def consumed(self, count: int) -> None:
@@ -155,7 +156,7 @@ class ClientDoorbell:
         self._rung_posted = self._posted
         self._told = self._consumed
         self._rung = True
-        self._server_looks = self._server_polls
+        self.server_looks = self._server_polls
         self._armed = sleeping
         return Doorbell(
             self._seq_num,
@@ -182,8 +183,8 @@ class ClientDoorbell:
             return  # it crossed our last doorbell, which has changed all that it says
         if doorbell.completions != self._told & _MASK:
             self._armed = False
-        self._server_looks = doorbell.proc_state == _ACTIVE
-        self._rung = self._server_looks or self._seen(doorbell.start_idx)
+        self.server_looks = doorbell.proc_state == _ACTIVE
+        self._rung = self.server_looks or self._seen(doorbell.start_idx)
 
     def _seen(self, next_index: int) -> bool:
         """Say whether a server that stopped at ``next_index`` has seen all that is posted.

@@ -221,6 +221,9 @@ def test_a_doorbell_goes_out_when_the_server_needs_one() -> None:
     script.stack.posted(1)
     assert script.stack.ring(sleeping=False)
     assert script.answers() == [_data("01", 2, 3, -1, tail="01 000000 00000002")]
+    assert not script.stack.server_looks
+    script.send(_data("02", 2, 3, -1, tail="01 000000 00000002"))
+    assert script.stack.server_looks
 
 
 @pytest.mark.parametrize(
