@@ -226,7 +226,7 @@ class Link:
         if is_data and self._state is not _UP:
             return  # discarded, and its sequence number is not recorded
         if ctrl not in _UNCHECKED and seqid != (self._last_msg_rcd + 1) & _SEQID_MASK:
-            self._refuse(type_, ctrl)
+            self._refuse(type_, stype, ctrl)
         elif is_data:
             self._receive_data(env, seqid, payload)
         else:
@@ -249,8 +249,15 @@ class Link:
         if isinstance(message, bytes) and message:  # an empty one is no message
             self._events.append(MessageReceived(message))
 
-    def _refuse(self, type_: int, ctrl: int) -> None:
-        """Answer a wrong sequence number: go back to before the current message, NACK, purge what waits."""
+    def _refuse(self, type_: int, stype: int, ctrl: int) -> None:
+        """Answer a wrong sequence number: go back to before the current message, NACK, purge what waits.
+
+        A NACK out of sequence is not answered with a NACK as in Solaris: where packets were lost both ways
+        the two ends would go on so for ever. It says that the peer has lost something, and that is a reset.
+        """
+        if stype & _NACK:
+            self._fail("packets lost in both directions")
+            return
         first = self._collector.first_seqid
         if first is not None:
             self._last_msg_rcd = (first - 1) & _SEQID_MASK

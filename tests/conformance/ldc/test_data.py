@@ -234,7 +234,7 @@ def test_handshake_step_that_cannot_be_sent_resets() -> None:
     """ "hypervisor call failure: reset, by force"; the queue is full of NACKs that nobody has taken."""
     link = in_state(TransportState.READY)
     for _ in range(511):
-        link.receive_packet(packet(CTRL, NACK, RDX, 0, 9))
+        link.receive_packet(packet(CTRL, INFO, RDX, 0, 9))
     link.receive_packet(packet(CTRL, INFO, 1, payload=b"\x00\x01"))
     assert (link.state, link.in_reset) == (TransportState.READY, True)
     assert (outputs(link), events(link)) == ([MARK], [LinkReset("transmit queue full")])
@@ -248,7 +248,7 @@ def test_each_step_of_the_handshake_can_meet_a_full_queue(fill: int) -> None:
     link.up()
     feed(link, *steps[: fill - 1])
     for _ in range(511):
-        link.receive_packet(packet(CTRL, NACK, RDX, 0, 9))
+        link.receive_packet(packet(CTRL, INFO, RDX, 0, 9))
     link.receive_packet(steps[fill - 1])
     assert events(link)[-1] == LinkReset("transmit queue full")
     assert (link.state, outputs(link)) == (TransportState.READY, [MARK])
@@ -263,7 +263,7 @@ def test_offer_that_cannot_be_sent_resets() -> None:
     """up() needs room for one packet like everything else."""
     link = in_state(TransportState.READY)
     for _ in range(511):
-        link.receive_packet(packet(CTRL, NACK, RDX, 0, 9))
+        link.receive_packet(packet(CTRL, INFO, RDX, 0, 9))
     link.up()
     assert events(link) == [LinkReset("transmit queue full")]
     assert outputs(link) == [MARK]
@@ -284,6 +284,23 @@ def test_data_nack_is_a_forced_reset_before_up_as_well() -> None:
     link = in_state(TransportState.VREADY)
     assert feed(link, packet(DATA, NACK, 0, 0, 1)) == [MARK]
     assert events(link) == [LinkReset("peer refused data")]
+
+
+def test_packets_lost_both_ways_end_in_a_reset_too() -> None:
+    """Each side's NACK is out of sequence for the other."""
+    wire = FakeWire()
+    wire.settle()
+    for side in (0, 1):
+        wire.act(side, "send", b"lost")
+    for queue in wire.queues:
+        queue.clear()
+    for side in (0, 1):
+        wire.act(side, "send", b"first")
+    wire.settle()
+    for side in (0, 1):
+        wire.act(side, "send", b"again")
+    wire.settle()
+    assert [wire.messages(side) for side in (0, 1)] == [[b"again"], [b"again"]]
 
 
 def test_lost_packet_ends_in_a_reset_of_both_sides_and_a_new_session() -> None:
