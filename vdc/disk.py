@@ -13,13 +13,13 @@ from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Any, Final, TypeAlias
 
+from hypervisor.patience import Patience
 from protocol.errors import DiskError
-from protocol.vdisk.operations import Operation
 from protocol.vdisk.payloads import Geometry, parse_geometry
 
 from .buffers import Buffer
 from .engine import Engine
-from .facts import DiskFacts, ReadTarget, WriteSource
+from .facts import READ, DiskFacts, ReadTarget, WriteSource
 from .requests import Request
 from .states import State
 from .uri import Target
@@ -28,6 +28,9 @@ __all__ = ["Disk", "open"]
 
 SLICE_S: Final = 20e-6
 """How long a turn looks before others on the loop get theirs; a loop turn costs about a tenth of it."""
+ANSWERS_A_TURN: Final = 8
+"""Requests answered before those who waited for them run: a server that gets no work for longer than it looks
+at the ring goes to sleep, and waking it costs more than a few turns of the loop."""
 SAFETY_S: Final = 0.1
 """With requests outstanding the ring is looked at this often even if no message comes."""
 ROOM_S: Final = 0.001
@@ -66,7 +69,7 @@ class Disk(DiskFacts):
 
     def __init__(self, target: Target, *, poll_us: int, wait_s: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._poll_s = poll_us / 1e6
+        self._patience = Patience(poll_us / 1e6)
         self._quiet_at = 0.0  # when to stop looking at the ring; 0: not looking yet
         self._scheduled = False
         self._fd = -1
@@ -111,7 +114,7 @@ class Disk(DiskFacts):
         if 0 < nbytes <= self.max_xfer:
             self._check(offset, nbytes)
             future: asyncio.Future[bytes] = self._loop.create_future()
-            self._submit(Request(Operation.BREAD, offset // self.block_size, nbytes, _resolve, future))
+            self._submit(Request(READ, offset // self.block_size, nbytes, _resolve, future))
             return await future
         requests = await self._run(self._reads(offset, nbytes, _resolve))
         return b"".join(request.result or b"" for request in requests)
@@ -217,15 +220,13 @@ class Disk(DiskFacts):
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        """Tell the server what was posted, then look for answers for a slice of time."""
+        """Tell the server what was posted, then look for answers for a slice of time, or sleep."""
         engine = self._engine
         self._scheduled = False
-        if self._poll_s:
-            engine.ring(sleeping=False)
-            if engine.outstanding and self._look():
-                self._scheduled = True
-                self._loop.call_soon(self._turn)
-                return
+        if engine.outstanding and self._look():
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+            return
         self._quiet_at = 0.0
         if engine.outstanding:
             engine.ring(sleeping=True)
@@ -235,20 +236,23 @@ class Disk(DiskFacts):
             self.changed()
 
     def _look(self) -> bool:
-        """Poll the ring; False when it is time to sleep."""
-        poll = self._engine.poll
+        """Look at the ring for a slice of time; False when it is time to sleep."""
+        patience = self._patience
         now = perf_counter()
-        stop_at = now + SLICE_S
         if not self._quiet_at:
-            self._quiet_at = now + self._poll_s
-        while not poll():
-            now = perf_counter()
-            if now > self._quiet_at:
+            span = patience.span()
+            if not span:
                 return False
-            if now > stop_at:
-                return True
-        self._quiet_at = 0.0
-        return True
+            self._quiet_at = now + span
+        self._engine.ring(sleeping=False)
+        if self._engine.watch(now + SLICE_S, ANSWERS_A_TURN):
+            self._quiet_at = 0.0
+            patience.paid()
+            return True
+        if perf_counter() < self._quiet_at:
+            return True
+        patience.vain()
+        return False
 
     def _look_anyway(self) -> None:
         self._safety = None
@@ -336,7 +340,7 @@ class _Gather:
         self.remaining -= 1
         if not self.remaining:
             whole = None
-            if self.error is None and request.operation == Operation.BREAD:
+            if self.error is None and request.operation == READ:
                 whole = b"".join(part.result or b"" for part in self.parts)
             self.callback(whole, self.error)
 

@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from errno import EIO
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Final, Protocol
 
 from hypervisor.rendezvous import Hello, Transport, connect, receive_answer, send_hello
@@ -25,9 +25,9 @@ from protocol.vdisk.attributes import DiskAttributes
 from protocol.vio.extensions import Extension
 
 from .buffers import Buffer
-from .guest import GuestMemory
+from .guest import RING, GuestMemory
 from .requests import Request, RequestTable
-from .session import Session
+from .session import DONE, Session
 from .states import ANSWERS_EIO, Input, State, step
 from .uri import Target
 
@@ -37,6 +37,8 @@ RENDEZVOUS_LIMIT_S: Final = 10.0
 """A server that accepts and says nothing is given up after this; the same limit holds on its side."""
 HANDSHAKE_LIMIT_S: Final = 75.0
 """A server may wait about 50 s for a backend while it negotiates attributes. Source: Solaris vds.c."""
+OUT_OF_ORDER_S: Final = 5e-6
+"""How often a look at the oldest request's entry becomes one at all of them."""
 RETRY_FIRST_S: Final = 0.01
 RETRY_MOST_S: Final = 0.25
 """Attempts to reach a lost server double their distance up to this: quick for a restart, cheap for an
@@ -113,6 +115,27 @@ class Engine:
         if answered and self.table.waiting:
             self._fill()
         return answered
+
+    def watch(self, until: float, most: int = RING.num_descriptors) -> int:
+        """Look at the ring until something is answered, about ``most`` requests, or ``perf_counter`` says
+        ``until``.
+
+        Call it only with requests outstanding. Returns how many were answered.
+        """
+        session = self.session
+        while session is not None:
+            if answered := session.poll(most):
+                if self.table.waiting:
+                    self._fill()
+                return answered
+            entries, at = session.oldest()
+            now = perf_counter()
+            if now >= until:
+                break
+            others_at = min(now + OUT_OF_ORDER_S, until)
+            while entries[at] != DONE and now < others_at:
+                now = perf_counter()
+        return 0
 
     def ring(self, sleeping: bool) -> None:
         """Ring the doorbell if the server needs it; ``sleeping`` asks for a message at the next answer."""

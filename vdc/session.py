@@ -28,7 +28,7 @@ from protocol.stack import (
 )
 from protocol.vdisk.attributes import DiskAttributes
 from protocol.vdisk.descriptor import ACK_FLAG, ENTRY_ONE, STATUS_UNSET
-from protocol.vdisk.operations import BLOCK_IO, SLICE_NONE
+from protocol.vdisk.operations import SLICE_NONE, Operation
 from protocol.vdisk.status import from_wire
 from protocol.vio.dring import Dstate
 from protocol.vio.extensions import Extension
@@ -37,7 +37,7 @@ from .buffers import Buffer
 from .guest import RING, TABLE_ENTRIES, GuestMemory
 from .requests import Request, RequestTable
 
-__all__ = ["WANTED_XFER", "Owner", "Session"]
+__all__ = ["DONE", "WANTED_XFER", "Owner", "Session"]
 
 WANTED_XFER: Final = 1024 * 1024
 """Bytes a request may carry, if the server agrees; from 1 MiB on copying limits the speed, not the round
@@ -48,6 +48,7 @@ INLINE_GROUP: Final = 1024 * 1024
 
 FREE: Final = int(Dstate.FREE)  # plain ints compare and pack faster
 DONE: Final = int(Dstate.DONE)
+BLOCK_IO: Final = (int(Operation.BREAD), int(Operation.BWRITE))
 
 
 class Owner(Protocol):
@@ -84,6 +85,7 @@ class Session:
         self._running = False
         self._closed = False
         self._unannounced: list[int] = []  # plain ring: entries posted and not told of
+        self._posted = self._consumed = 0  # polled ring: what the stack has not been told of
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -107,6 +109,8 @@ class Session:
 
         Raises: ChannelLost, RemoteProtocolError; the session is to be closed then.
         """
+        if self._polled and self._running:
+            self._report()
         for item in self._channel.receive():
             if isinstance(item, bytes):
                 self._stack.receive_packet(item)
@@ -213,7 +217,7 @@ class Session:
         table.outstanding += 1
         table.head = index + 1 if index + 1 < len(slots) else 0
         if self._polled:
-            self._stack.posted(1)
+            self._posted += 1
         else:
             self._unannounced.append(index)
         return True
@@ -222,8 +226,10 @@ class Session:
         """Tell the server of what was posted, if it has to be told; ``sleeping``: and that we wait for a
         message."""
         if self._polled:
-            if self._stack.ring(sleeping):
-                self._send()
+            if sleeping or not self._stack.server_looks:
+                self._report()
+                if self._stack.ring(sleeping):
+                    self._send()
         elif self._unannounced:
             indices, self._unannounced = self._unannounced, []
             if self._inline:
@@ -232,6 +238,12 @@ class Session:
                 for index in indices:
                     self._stack.announce(index, index)
                 self._send()
+
+    def _report(self) -> None:
+        """Tell the stack what was posted and answered; it counts, but not one by one."""
+        self._stack.posted(self._posted)
+        self._stack.consumed(self._consumed)
+        self._posted = self._consumed = 0
 
     def _push(self, indices: list[int]) -> None:
         """Send entries, and the data of writes, along with the message that announces them."""
@@ -263,8 +275,8 @@ class Session:
         end = offset + ((request.nbytes + 7) & ~7)
         return [(self._memory.arena_cookie + offset, self._memory.data[offset:end])]
 
-    def poll(self) -> int:
-        """Answer every request that the server has finished; returns how many."""
+    def poll(self, most: int = RING.num_descriptors) -> int:
+        """Answer requests that the server has finished, about ``most`` of them; returns how many."""
         table = self._table
         slots = table.slots
         states = self._memory.entries
@@ -278,15 +290,18 @@ class Session:
                     break
                 self._answer(index, request)
                 answered += 1
-                if self._closed:
-                    return answered
+                if self._closed or answered == most:
+                    break
             index = index + 1 if index + 1 < len(slots) else 0
         table.tail = index
         if not answered and table.outstanding > 1:
             answered = self._poll_out_of_order()
-        if answered and self._polled:
-            self._stack.consumed(answered)
+        self._consumed += answered
         return answered
+
+    def oldest(self) -> tuple[memoryview, int]:
+        """The ring, and where in it the state of the oldest unanswered request stands."""
+        return self._memory.entries, self._table.tail * RING.descriptor_size
 
     def _poll_out_of_order(self) -> int:
         """The oldest request is still with the server; look whether younger ones came back."""

@@ -13,13 +13,13 @@ from time import monotonic, perf_counter, sleep
 from types import TracebackType
 from typing import Final
 
+from hypervisor.patience import Patience
 from protocol.errors import DiskError
-from protocol.vdisk.operations import Operation
 from protocol.vdisk.payloads import Geometry, parse_geometry
 
 from .buffers import Buffer
 from .engine import Engine
-from .facts import DiskFacts, ReadTarget, WriteSource
+from .facts import READ, DiskFacts, ReadTarget, WriteSource
 from .requests import Request
 from .states import State
 from .uri import Target
@@ -51,7 +51,7 @@ class Disk(DiskFacts):
     """
 
     def __init__(self, target: Target, poll_us: int) -> None:
-        self._poll_s = poll_us / 1e6
+        self._patience = Patience(poll_us / 1e6)
         self._poll = select.poll()
         self._fd = -1
         self._events = 0
@@ -78,7 +78,7 @@ class Disk(DiskFacts):
         """Read ``nbytes`` at ``offset``. Raises: as :meth:`vdc.Disk.pread`."""
         self._check(offset, nbytes)
         if 0 < nbytes <= self.max_xfer:
-            request = Request(Operation.BREAD, offset // self.block_size, nbytes, _keep)
+            request = Request(READ, offset // self.block_size, nbytes, _keep)
             self._engine.submit(request)
             self._finish_all((request,))
             return request.result  # type: ignore[return-value]
@@ -199,15 +199,13 @@ class Disk(DiskFacts):
         """Look for an answer, for as long as polling pays; then sleep until there is something to do."""
         engine = self._engine
         if engine.outstanding:
-            if self._poll_s:
+            span = self._patience.span()
+            if span:
                 engine.ring(sleeping=False)
-                poll = engine.poll
-                stop_at = perf_counter() + self._poll_s
-                while not poll():
-                    if perf_counter() > stop_at:
-                        break
-                else:
+                if engine.watch(perf_counter() + span):
+                    self._patience.paid()
                     return
+                self._patience.vain()
             engine.ring(sleeping=True)
         self._sleep()
 

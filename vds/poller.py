@@ -12,6 +12,8 @@ import asyncio
 from time import perf_counter
 from typing import Final, Protocol
 
+from hypervisor.patience import Patience
+
 __all__ = ["Poller", "Watched"]
 
 SLICE_S: Final = 200e-6
@@ -25,6 +27,10 @@ class Watched(Protocol):
 
     busy_at: float
     """When it last had work, by ``perf_counter``."""
+    looked_at: bool
+    """Looking at it has brought work since it was rung."""
+    patience: Patience
+    """For how long to look at it, from what looking brought before."""
 
     def look(self) -> bool:
         """Serve what is there; whether anything was."""
@@ -44,14 +50,15 @@ class Poller:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, poll_us: int) -> None:
         self.enabled = poll_us > 0
+        self.budget_s = poll_us / 1e6
         self._loop = loop
-        self._budget_s = poll_us / 1e6
         self._ports: list[Watched] = []
         self._scheduled = False
 
     def watch(self, port: Watched) -> None:
         """Look at ``port`` from now on, until it has been idle for the budget."""
         port.busy_at = perf_counter()
+        port.looked_at = False
         if port not in self._ports:
             self._ports.append(port)
         if not self._scheduled:
@@ -69,16 +76,25 @@ class Poller:
             busy = False
             for port in self._ports:
                 if port.look():
-                    busy = True
+                    busy = port.looked_at = True
                     port.busy_at = perf_counter()
             now = perf_counter()
             if not busy and (now - started > IDLE_SLICE_S):
                 break
-        for port in [
-            port for port in self._ports if now - port.busy_at > self._budget_s or not port.may_poll
-        ]:
+        for port in [port for port in self._ports if self._is_over(port, now)]:
             self.forget(port)
             port.quiet()
         self._scheduled = bool(self._ports)
         if self._scheduled:
             self._loop.call_soon(self._turn)
+
+    def _is_over(self, port: Watched, now: float) -> bool:
+        if not port.may_poll:
+            return True
+        if now - port.busy_at <= self.budget_s:
+            return False
+        if port.looked_at:
+            port.patience.paid()
+        else:
+            port.patience.vain()
+        return True

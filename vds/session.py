@@ -159,6 +159,8 @@ class Session:
                 self._port.batch_ends()
             self._events()
             self._send()
+            if self._port is not None and not self.resetting:
+                self._port.resume()
         except (ChannelError, ProtocolError) as cause:
             self._end(cause)
             return

@@ -118,9 +118,7 @@ class Port(ABC):
                 self._ranges.clear()
                 self.session.fault(batch, index, cause)
         self._executor.kick()
-        if self._ranges and self.has_room and not self._pulling:
-            self._pulling = True
-            self.session.loop.call_soon(self._pull_again)
+        self.resume()
 
     def _pull_again(self) -> None:
         self._pulling = False
@@ -246,14 +244,13 @@ class Port(ABC):
         if not self.running and self._idle is not None:
             self._idle.set_result(None)
             self._idle = None
-        if self.running == MAX_RUNNING - 1 or self._ranges:
-            self.resume()
         self.session.wake()
 
     def resume(self) -> None:
         """There is room again: take what had to wait."""
-        if self._ranges and not self.session.resetting:
-            self.pull()
+        if self._ranges and self.has_room and not self._pulling and not self.session.resetting:
+            self._pulling = True
+            self.session.loop.call_soon(self._pull_again)
 
     async def drain(self) -> None:
         """Wait until nothing runs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from hypervisor.memory import MappedMemory
+from hypervisor.patience import Patience
 from protocol.errors import CookieError, RingError
 from protocol.ldc.cookie import Cookie, Permission
 from protocol.vdisk.descriptor import ENTRY_ONE, parse_entry
@@ -36,6 +37,7 @@ class MappedPort(Port):
     """
 
     busy_at = 0.0
+    looked_at = False
     _view: memoryview | None = None
 
     def __init__(
@@ -45,6 +47,7 @@ class MappedPort(Port):
         self._memory = memory
         self._next = 0  # polled ring: the entry to look at
         self._looking = False  # polled ring: the poller has it
+        self.patience = Patience(session.poller.budget_s)
         if cookie is not None and ring is not None:
             self._view = memory.map_ring(cookie, ring.nbytes)
             self._entries = self._view
@@ -148,10 +151,11 @@ class MappedPort(Port):
 
     def rung(self) -> None:
         """The client rang: look now, and go on looking if polling is on."""
-        if self.session.poller.enabled and self.may_poll:
+        poller = self.session.poller
+        if poller.enabled and self.may_poll and (self._looking or self.patience.span()):
             self._looking = True
             self.look()
-            self.session.poller.watch(self)
+            poller.watch(self)
         else:
             self._look_until_empty()
 
@@ -172,11 +176,10 @@ class MappedPort(Port):
             self._stack.end_of_batch(self._next, stopping=True)
             self.session.settle()
 
-    def resume(self) -> None:
-        if self._polled:
-            self._look_until_empty()
-        else:
-            super().resume()
+    def ended(self, work: GuestWork | None = None) -> None:
+        super().ended(work)
+        if self._polled and self.running == MAX_RUNNING - 1:
+            self.session.loop.call_soon(self._look_until_empty)
 
     def batch_ends(self) -> None:
         """Answers were published: wake the client if it sleeps."""
