@@ -113,7 +113,6 @@ class Endpoint(ABC, Generic[Event]):
         """Take the link down, and with it whatever the peer sent so far; what we sent still goes out."""
         while self._link.next_event() is not None:
             pass
-        self._take_output()
         if self._peer is not LinkState.DOWN:
             self._link.down()
         self._up = False

@@ -315,6 +315,21 @@ def test_a_version_in_mid_session_restarts_after_the_old_session_is_drained() ->
     assert script.stack.version == (1, 2)
 
 
+def test_a_restart_that_a_fault_overtakes_is_forgotten() -> None:
+    script = ServerScript()
+    script.data()
+    script.send(script.ring(1, 0, 0), octets("01 01 00 01 00 00 00 99 0001 0002 03"))
+    ready, reset = script.events()
+    assert isinstance(ready, DescriptorsReady)
+    assert isinstance(reset, SessionReset)
+    script.stack.fault(ready.batch, 0, "bad cookie")
+    script.stack.reset_done()
+    assert _subtypes(script.answers()) == [(4, 0x42, 1)]
+    assert script.stack.version == (0, 0)
+    assert script.events() == []
+    script.data()
+
+
 def test_a_reset_of_the_link_ends_the_session_and_leaves_answers_unsent() -> None:
     script = ServerScript()
     script.data()
@@ -364,14 +379,17 @@ def test_only_a_packet_that_is_none_raises() -> None:
 def test_a_reset_takes_packets_that_were_not_sent_but_not_the_notice_of_a_reset() -> None:
     script = ServerScript()
     script.data()
-    script.send(script.ring(1, 9, 9))
-    script.stack.next_event()
-    script.stack.reset_done()  # the notice that our queue was reconfigured waits to be carried
+    script.send(script.ring(1, 0, 0))
+    ready = script.stack.next_event()
+    assert isinstance(ready, DescriptorsReady)
+    script.stack.fault(ready.batch, 0, "bad cookie")
+    script.stack.reset_done()  # a NACK and the notice that our queue was reconfigured wait to be carried
     script.stack.link_state(LinkState.RESET)
     outputs = []
     while (output := script.stack.next_output()) is not None:
         outputs.append(output)
     assert sum(not isinstance(output, bytes) for output in outputs) == 1
+    assert all(output[0] == 1 for output in outputs if isinstance(output, bytes))  # the new handshake alone
 
 
 # -- polled ring ---------------------------------------------------------------------------------------------
