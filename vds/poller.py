@@ -58,8 +58,8 @@ class Poller:
     def watch(self, port: Watched) -> None:
         """Look at ``port`` from now on, until it has been idle for the budget."""
         port.busy_at = perf_counter()
-        port.looked_at = False
         if port not in self._ports:
+            port.looked_at = False
             self._ports.append(port)
         if not self._scheduled:
             self._scheduled = True
