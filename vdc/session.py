@@ -27,7 +27,6 @@ from protocol.stack import (
     Woken,
 )
 from protocol.vdisk.attributes import DiskAttributes
-from protocol.vdisk.descriptor import ACK_FLAG, ENTRY_ONE, STATUS_UNSET
 from protocol.vdisk.operations import SLICE_NONE, Operation
 from protocol.vdisk.status import from_wire
 from protocol.vio.dring import Dstate
@@ -46,8 +45,7 @@ trip."""
 INLINE_GROUP: Final = 1024 * 1024
 """Bytes of entries and write data that travel with one doorbell; what is posted beyond has one of its own."""
 
-FREE: Final = int(Dstate.FREE)  # plain ints compare and pack faster
-DONE: Final = int(Dstate.DONE)
+DONE: Final = int(Dstate.DONE)  # plain ints compare faster
 BLOCK_IO: Final = (int(Operation.BREAD), int(Operation.BWRITE))
 
 
@@ -197,21 +195,15 @@ class Session:
                 memory.data[offset : offset + nbytes] = request.source
         else:
             offset = 0
-        memory.ring.post(
+        memory.ring.submit(
             index,
-            ENTRY_ONE.pack(
-                FREE,
-                ACK_FLAG,
-                request.token & 0xFFFFFFFFFFFFFFFF,
-                request.operation,
-                SLICE_NONE,
-                STATUS_UNSET,
-                request.addr,
-                nbytes,
-                1 if nbytes else 0,
-                memory.arena_cookie + offset,
-                (nbytes + 7) & ~7,
-            ),
+            request.token & 0xFFFFFFFFFFFFFFFF,
+            request.operation,
+            SLICE_NONE,
+            request.addr,
+            nbytes,
+            memory.arena_cookie + offset,
+            (nbytes + 7) & ~7,
         )
         slots[index] = request
         table.outstanding += 1

@@ -10,22 +10,41 @@ from typing import Final
 
 from protocol.vio.dring import Dstate, ExportedRing, ImportedRing
 
-from .descriptor import NBYTES, NBYTES_AT, RESULT, STATUS, STATUS_AT
+from .descriptor import ACK_FLAG, ENTRY_ONE, NBYTES, NBYTES_AT, RESULT, STATUS, STATUS_AT, STATUS_UNSET
 
 __all__ = ["ClientRing", "ServerRing"]
 
 _FREE: Final = int(Dstate.FREE)
+_READY: Final = int(Dstate.READY)
 _ACCEPTED: Final = int(Dstate.ACCEPTED)
 _DONE: Final = int(Dstate.DONE)
 _put_status: Final = STATUS.pack_into
 _put_nbytes: Final = NBYTES.pack_into
 _result: Final = RESULT.unpack_from
+_put_entry: Final = ENTRY_ONE.pack_into
+_entry: Final = ENTRY_ONE.unpack_from
 
 
 class ServerRing(ImportedRing):
     """The server's end of a disk's ring."""
 
     __slots__ = ()
+
+    def accept(self, index: int) -> tuple[int, ...]:
+        """Accept entry ``index``, which :meth:`is_ready` has found READY; return the fields of ``ENTRY_ONE``.
+
+        The data path's :meth:`take`: each field is read once, and there is one cookie or none. An entry of
+        any other kind is then read whole by :meth:`copy`, and nothing of this is used.
+        """
+        memory = self._memory
+        offset = index * self._stride
+        memory[offset] = _ACCEPTED  # before the fields: from here on the client must leave the entry alone
+        return _entry(memory, offset)
+
+    def copy(self, index: int) -> bytes:
+        """Return a private copy of all of entry ``index``, which was accepted."""
+        offset = index * self._stride
+        return bytes(self._memory[offset : offset + self._stride])
 
     def finish(self, index: int, status: int, nbytes: int) -> None:
         """Answer entry ``index``: length, status, then DONE; tell the client next.
@@ -46,6 +65,40 @@ class ClientRing(ExportedRing):
     """The client's end of a disk's ring."""
 
     __slots__ = ()
+
+    def submit(
+        self,
+        index: int,
+        req_id: int,
+        operation: int,
+        slice: int,
+        addr: int,
+        nbytes: int,
+        cookie: int,
+        size: int,
+    ) -> None:
+        """Fill entry ``index`` with a request of one cookie, or of no bytes, and hand it over.
+
+        The data path's :meth:`post`: the entry is written in place. Tell the server next.
+        """
+        memory = self._memory
+        offset = index * self._stride
+        _put_entry(
+            memory,
+            offset,
+            _FREE,
+            ACK_FLAG,
+            req_id,
+            operation,
+            slice,
+            STATUS_UNSET,
+            addr,
+            nbytes,
+            1 if nbytes else 0,
+            cookie,
+            size,
+        )
+        memory[offset] = _READY  # last: everything else is in place
 
     def reap(self, index: int) -> tuple[int, int]:
         """Return (status, nbytes) of entry ``index``, which :meth:`is_done` has found DONE, and free it.

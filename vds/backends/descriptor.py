@@ -14,6 +14,7 @@ import mmap
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Final, TypeAlias
 
 from vds.backends.base import Backend, Spec
@@ -157,6 +158,8 @@ def _reader(fd: int, flags: int) -> TryRead:
     """Return a function that reads with ``flags``; a closure, since this is the data path's most frequent
     call.
     """
+    if not flags:
+        return partial(os.preadv, fd)
     preadv = os.preadv
 
     def read(buffers: Sequence[memoryview], offset: int) -> int:

@@ -8,7 +8,7 @@ from hypervisor.memory import MappedMemory
 from hypervisor.patience import Patience
 from protocol.errors import CookieError, RingError
 from protocol.ldc.cookie import Cookie, Permission
-from protocol.vdisk.descriptor import ENTRY_ONE, parse_entry
+from protocol.vdisk.descriptor import parse_entry
 from protocol.vdisk.operations import SLICE_NONE, Operation
 from protocol.vdisk.ring import ServerRing
 from protocol.vio.dring import Dstate, RingGeometry
@@ -22,13 +22,12 @@ __all__ = ["MappedPort"]
 MAX_AT_ONCE: Final = 1024 * 1024
 """Longest transfer done between two looks at the ring; a longer one takes the long way."""
 
-# Plain ints and a bound method: on the data path an enum member costs more than what is done with it.
+# Plain ints: on the data path an enum member costs more than what is done with it.
 READY: Final = int(Dstate.READY)
 READ: Final = int(Operation.BREAD)
 WRITE: Final = int(Operation.BWRITE)
 COPY_IN: Final = int(Permission.CR)
 COPY_OUT: Final = int(Permission.CW)
-_unpack: Final = ENTRY_ONE.unpack_from
 
 
 class MappedPort(Port):
@@ -101,6 +100,7 @@ class MappedPort(Port):
             return False
         budget = min(BUDGET, MAX_RUNNING - self.running)
         done = 0
+        accept = self._ring.accept
         while budget and states[index * stride] == READY:
             budget -= 1
             here, index = index, index + 1
@@ -108,11 +108,10 @@ class MappedPort(Port):
                 index = 0
             self._next = index
             try:
-                entry = self._ring.take(here)
-                if self._at_once(here, entry):
+                if self._at_once(here, accept(here)):
                     done += 1
                 else:
-                    self.arrive(parse_entry(entry), here, None)
+                    self.arrive(parse_entry(self._ring.copy(here)), here, None)
             except (CookieError, RingError) as cause:
                 self.session.fault(None, here, cause)
             if self.session.resetting:
@@ -123,13 +122,13 @@ class MappedPort(Port):
             self.session.settle()
         return True
 
-    def _at_once(self, index: int, entry: bytes) -> bool:
-        """Serve a read or write that does not block, from the copy of its entry to DONE, without making an
-        object.
+    def _at_once(self, index: int, fields: tuple[int, ...]) -> bool:
+        """Serve a read or write that does not block, from its fields to DONE, without making an object of it.
 
-        False leaves it to :meth:`arrive`. Every check of the long way is here too, on the same private copy.
+        False leaves it to :meth:`arrive`. Every check of the long way is made here too, on the fields as
+        read.
         """
-        _, _, _, operation, slice_, _, addr, nbytes, ncookies, cookie, size = _unpack(entry)
+        _, _, _, operation, slice_, _, addr, nbytes, ncookies, cookie, size = fields
         offset = addr * self._block_size
         if (
             slice_ != SLICE_NONE

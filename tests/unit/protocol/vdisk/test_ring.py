@@ -38,6 +38,25 @@ def test_a_request_goes_there_and_back() -> None:
     assert client.dstate(3) == Dstate.FREE
 
 
+def test_the_data_path_writes_and_reads_the_same_entry() -> None:
+    memory, client, server = _pair()
+    client.post(2, build_entry(REQUEST, RING.descriptor_size))
+    expected = bytes(memory)
+    memory[160:240] = bytes(80)
+    client.submit(2, 9, 1, 0xFF, 3, 1024, 0x2000, 1024)
+    assert memory == expected
+    assert server.accept(2) == (Dstate.ACCEPTED, 0x80, 9, 1, 0xFF, 0xFFFFFFFF, 3, 1024, 1, 0x2000, 1024)
+    assert parse_entry(server.copy(2)) == REQUEST
+    memory[160:240] = b"\xff" * 80
+    assert len(server.copy(2)) == RING.descriptor_size
+
+
+def test_a_request_of_no_bytes_has_no_cookie() -> None:
+    _, client, server = _pair()
+    client.submit(0, 1, 3, 0xFF, 0, 0, 0x2000, 0)
+    assert parse_entry(server.take(0)) == Request(1, 3, 0xFF, 0, 0, ())
+
+
 @pytest.mark.parametrize("state", [Dstate.FREE, Dstate.READY, Dstate.DONE, 0, 255])
 def test_an_entry_that_is_no_longer_accepted_is_left_alone(state: int) -> None:
     memory, client, server = _pair()
