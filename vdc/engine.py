@@ -20,8 +20,10 @@ from time import monotonic, perf_counter
 from typing import Final, Protocol
 
 from hypervisor.rendezvous import Hello, Transport, connect, receive_answer, send_hello
-from protocol.errors import ChannelError, ChannelLost, ProtocolError
-from protocol.vdisk.attributes import DiskAttributes
+from protocol.errors import ChannelError, ChannelLost, DiskError, ProtocolError
+from protocol.vdisk.attributes import UNKNOWN_SIZE, DiskAttributes
+from protocol.vdisk.operations import Operation
+from protocol.vdisk.payloads import CAPACITY_NBYTES, GEOMETRY_NBYTES, CapacityLayout, parse_geometry
 from protocol.vio.extensions import Extension
 
 from .buffers import Buffer
@@ -270,8 +272,47 @@ class Engine:
         """The handshake is done: send what waits. Source: :class:`vdc.session.Owner`."""
         if self.attributes is not None and attributes.block_size != self.attributes.block_size:
             self._replaced(f"its block size is {attributes.block_size}, it was {self.attributes.block_size}")
-        self.attributes = attributes
         self.version = version
+        if attributes.size_blocks == UNKNOWN_SIZE:
+            self._ask_size(attributes)
+        else:
+            self._begin(attributes)
+
+    def _ask_size(self, attributes: DiskAttributes) -> None:
+        """Version 1.0 does not tell the size, and later ones may not know it: ask before anything else.
+
+        Source: FWARC 2010/054; Linux sunvdc.c, probe_disk, which multiplies the geometry.
+        """
+        capacity = bool(attributes.operations >> Operation.GET_CAPACITY & 1)
+        operation, nbytes = (
+            (Operation.GET_CAPACITY, CAPACITY_NBYTES)
+            if capacity
+            else (Operation.GET_DISKGEOM, GEOMETRY_NBYTES)
+        )
+
+        session = self.session
+        assert session is not None
+
+        def told(request: Request, error: DiskError | None) -> None:
+            if self.session is not session:
+                return  # asked again by the connection that followed
+            if error is not None:
+                raise ChannelLost(f"the server does not tell the disk's size: {error}")
+            if capacity:
+                blocks = CapacityLayout.parse(request.result or b"").vdisk_size
+            else:
+                geometry = parse_geometry(request.result or b"")
+                blocks = geometry.pcyl * geometry.nhead * geometry.nsect
+            self._begin(replace(attributes, size_blocks=blocks))
+
+        request = Request(int(operation), 0, nbytes, told)
+        self.table.number(request)
+        session.post(request)
+        session.ring(sleeping=True)
+
+    def _begin(self, attributes: DiskAttributes) -> None:
+        """The disk is known: requests flow."""
+        self.attributes = attributes
         self._step(Input.READY)
         self._limit_at = self._waiting_since = self.cause = None
         self._retry_s = RETRY_FIRST_S
