@@ -318,7 +318,7 @@ class Session:
         if status:
             error = request.error(from_wire(status))
         elif request.operation not in BLOCK_IO:
-            request.result = bytes(self._chunk(request))
+            request.result = bytes(self._chunk(request)) if request.nbytes else None
         elif nbytes != request.nbytes:
             error = request.error(EIO)  # the range was checked before: a short answer is lost data
         elif request.source is None and (request.buffer is None or request.buffer.memory is not self._memory):

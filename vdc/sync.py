@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Sequence
+from math import ceil
 from time import monotonic, perf_counter, sleep
 from types import TracebackType
 from typing import Final
@@ -162,6 +163,8 @@ class Disk(DiskFacts):
         unanswered waits for all; 0 only looks.
         """
         self._engine.ring(sleeping=False)
+        if not n and self._fd >= 0:
+            self._listen(0)
         self._engine.poll()
         wanted = min(n, len(self._answered) + len(self._unanswered))
         while len(self._answered) < wanted:
@@ -210,6 +213,7 @@ class Disk(DiskFacts):
         self._sleep()
 
     def _sleep(self) -> None:
+        """Wait for the server, or for the next deadline."""
         engine = self._engine
         deadline = engine.deadline
         timeout = SAFETY_S if engine.outstanding else None
@@ -220,14 +224,19 @@ class Disk(DiskFacts):
         if self._fd < 0:
             sleep(timeout or 0.0)
         else:
-            for _, events in self._poll.poll(None if timeout is None else -(-timeout * 1000 // 1)):
-                if events & select.POLLOUT:
-                    engine.writable()
-                if events & ~select.POLLOUT:
-                    engine.readable()
+            self._listen(timeout)
         if deadline is not None and monotonic() >= deadline:
             engine.tick()
         engine.poll()
+
+    def _listen(self, timeout: float | None) -> None:
+        """Take what the server sends within ``timeout`` seconds; None waits for ever."""
+        engine = self._engine
+        for _, events in self._poll.poll(None if timeout is None else ceil(timeout * 1000)):
+            if events & select.POLLOUT:
+                engine.writable()
+            if events & ~select.POLLOUT:
+                engine.readable()
 
     def _open(self, give_up_at: float) -> None:
         engine = self._engine
