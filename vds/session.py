@@ -89,9 +89,11 @@ class Session:
 
     def start(self) -> None:
         """Configure our queue, which the client sees as the link coming up, and listen to it."""
-        self.channel.queue_configured()
-        self.channel.flush()
         self.loop.add_reader(self.channel.fileno(), self._readable)
+        try:
+            self.channel.queue_configured()
+        except ChannelError as cause:  # the client hung up as soon as it was welcomed
+            self._end(cause)
 
     async def stop(self, reason: str) -> None:
         """End the channel in order: take no more, let what runs end, flush, close. Harmless when done
