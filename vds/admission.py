@@ -177,7 +177,8 @@ class Admission:
         try:
             export = self._check(hello)
             if fd is not None:
-                memory, fd = _map(fd, hello.memory_size), None
+                passed, fd = fd, None  # closed in there, whatever happens
+                memory = _map(passed, hello.memory_size)
             key = (hello.client_id, hello.volume)
             await self._fence(key)
             self._welcome(pending, key, export, hello, memory)
