@@ -8,7 +8,7 @@ or memory is a full one (link down as well). Source: Solaris vds.c, vd_process_m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from protocol.errors import (
@@ -64,17 +64,23 @@ class Server(Endpoint[ServerEvent]):
     """Bytes in, events out, for a disk server; the driver owns memory, ring and backend.
 
     ``attributes`` describe the disk and may be set anew at any time; the next handshake tells them.
-    ``extensions`` and ``polls`` are what the rendezvous agreed.
+    ``versions`` are those it speaks, the best of each major, highest first. ``extensions`` and ``polls`` are
+    what the rendezvous agreed.
     """
 
     def __init__(
-        self, attributes: DiskAttributes, *, extensions: Extension = NO_EXTENSION, polls: bool = False
+        self,
+        attributes: DiskAttributes,
+        *,
+        versions: Sequence[tuple[int, int]] = VERSIONS,
+        extensions: Extension = NO_EXTENSION,
+        polls: bool = False,
     ) -> None:
         super().__init__()
         self.attributes = attributes
         self._polled: Final = bool(extensions & Extension.POLLED_RING)
         self._polls: Final = polls
-        self._handshake: Final = ServerHandshake(VERSIONS)
+        self._handshake: Final = ServerHandshake([Version(*version) for version in versions])
         self._answers: Final = AnswerQueue()
         self._sequence = RequestSequence()
         self._doorbell = ServerDoorbell(polls)
