@@ -14,7 +14,7 @@ import pytest
 import vdc
 from protocol.errors import DiskError
 from tests.support.daemons import VdcServer, VdsServer
-from tests.support.waiting import bytes_written, wait_until
+from tests.support.waiting import more_written, wait_until
 
 KILLS = 5
 MiB = 1024 * 1024
@@ -66,8 +66,7 @@ def test_fio_does_not_notice_that_the_server_is_killed_five_times(
         )
         try:
             for number in range(KILLS):
-                floor = bytes_written(vds.pid) + MiB
-                wait_until(lambda floor=floor: bytes_written(vds.pid) > floor, "writes to reach the server")
+                wait_until(more_written(vds.pid, MiB), "writes to reach the server")
                 assert fio.poll() is None, "fio ended before the last kill: nothing was tested"
                 vds.kill()
                 front.wait_for("lost the server", count=number + 1)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
-__all__ = ["bytes_written", "wait_until"]
+__all__ = ["more_written", "wait_until"]
 
 LIMIT_S = 30.0
 STEP_S = 0.005
@@ -23,7 +23,12 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
         pause.wait(STEP_S)
 
 
-def bytes_written(pid: int) -> int:
-    """Bytes that process ``pid`` has written by system calls, as the kernel counts them."""
-    fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
-    return int(fields["wchar"])
+def more_written(pid: int, nbytes: int) -> Callable[[], bool]:
+    """A condition: process ``pid`` has written ``nbytes`` more than now, by system calls as the kernel counts."""
+
+    def written() -> int:
+        fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+        return int(fields["wchar"])
+
+    floor = written() + nbytes
+    return lambda: written() >= floor

@@ -91,7 +91,7 @@ class Link:
     def reset(self) -> None:
         """Reset the channel ourselves; the server knows, and does not reset it once more.
 
-        Solaris does (``ldc.c``, ``i_ldc_reset``), to empty a queue; on an ordered socket there is nothing in it.
+        Solaris does (``ldc.c``, ``i_ldc_reset``), to empty a queue; on an ordered socket nothing is in it.
         """
         self.channel.configure_queue()
         self.sent = self.received = 0
