@@ -96,8 +96,9 @@ class Engine:
         """Take ``request``; its ``finish`` is called exactly once, perhaps before this returns."""
         table = self.table
         table.number(request)
-        if self.state is State.RUNNING:
-            if table.waiting or not self.session.post(request):  # type: ignore[union-attr]
+        session = self.session
+        if self.state is State.RUNNING and session is not None:
+            if table.waiting or not session.post(request):
                 table.waiting.append(request)
         elif self.state in ANSWERS_EIO or self.state is State.CLOSED:
             self._refuse(request)

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ class Room:
         return self.view[:nbytes]
 
 
-class Side(Protocol):
+class Side(ABC):
     """One end of a copy. Offsets are multiples of ``piece``; only the last length may be odd."""
 
     name: str
@@ -88,23 +89,28 @@ class Side(Protocol):
     block_size: int
     piece: int
 
+    @abstractmethod
     async def room(self, nbytes: int) -> Buffer | None:
         """Memory that this side reads and writes without a copy, if it has such."""
 
+    @abstractmethod
     async def read(self, offset: int, nbytes: int, room: Room) -> None:
         """Fill the first ``nbytes`` of ``room``."""
 
+    @abstractmethod
     async def write(self, offset: int, nbytes: int, room: Room) -> None:
         """Write the first ``nbytes`` of ``room``."""
 
+    @abstractmethod
     async def flush(self) -> None:
         """Make what was written stable."""
 
+    @abstractmethod
     def is_same(self, other: Side) -> bool:
         """Whether writing to the one changes the other."""
 
 
-class DiskSide:
+class DiskSide(Side):
     """A virtual disk."""
 
     def __init__(self, name: str, disk: CopyDisk) -> None:
@@ -141,7 +147,7 @@ class DiskSide:
         return isinstance(other, DiskSide) and other.disk.instance == self.disk.instance
 
 
-class FileSide:
+class FileSide(Side):
     """A regular file or block device; its system calls run in threads, since any of them may block."""
 
     def __init__(self, name: str, fd: int, pool: ThreadPoolExecutor) -> None:

@@ -82,7 +82,7 @@ class Disk(DiskFacts):
             request = Request(READ, offset // self.block_size, nbytes, _keep)
             self._engine.submit(request)
             self._finish_all((request,))
-            return request.result  # type: ignore[return-value]
+            return request.result or b""
         requests = self._run(self._reads(offset, nbytes, _keep))
         return b"".join(request.result or b"" for request in requests)
 

@@ -24,7 +24,7 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 
 
 def more_written(pid: int, nbytes: int) -> Callable[[], bool]:
-    """A condition: process ``pid`` has written ``nbytes`` more than now, by system calls as the kernel counts."""
+    """A condition: process ``pid`` has written ``nbytes`` more than now, as the kernel counts its calls."""
 
     def written() -> int:
         fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
