@@ -49,8 +49,10 @@ declare -A seconds=([quick]=600 [full]=2400 [night]=5000) # a suite that hangs e
 run_pytest() { # the suite on both cores; its output also goes to $log
     local measure=(-m coverage run -m)
     [ "$tier" = quick ] && measure=(-m)
+    local patience=() # thousands of examples in one test take longer than a test may otherwise
+    [ "$tier" = night ] && patience=(--timeout 1500)
     timeout --signal=INT --kill-after=30 "${seconds[$tier]}" \
-        python "${measure[@]}" pytest --tier "$tier" -n 2 --dist loadgroup -q 2>&1 | tee "$log"
+        python "${measure[@]}" pytest --tier "$tier" -n 2 --dist loadgroup -q "${patience[@]}" 2>&1 | tee "$log"
 }
 
 gate() { # PERCENT REPORT-OPTION ...: a coverage report that fails below PERCENT
