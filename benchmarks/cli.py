@@ -156,3 +156,17 @@ def disk(
     if markdown_path:
         markdown_path.write_text(report.markdown(rows))
     report.show(rows)
+
+
+@main.command()
+@click.option(
+    "--directory", type=click.Path(path_type=Path, exists=True, file_okay=False), default=_default_directory
+)
+def path(directory: Path) -> None:
+    """Where the time of a 4 KiB read goes, step by step, both sides in one process."""
+    from benchmarks.path import measure
+
+    with tempfile.NamedTemporaryFile(dir=directory, prefix="vdisk-path-") as image:
+        image.write(bytes(range(256)) * (MiB // 256))
+        image.flush()
+        report.show_path(measure(Path(image.name)))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.path import Step
 from benchmarks.results import Row
 from benchmarks.workload import parse_workload
 
@@ -109,3 +110,10 @@ def write_json(
         "rounds": rounds,
     }
     path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def show_path(steps: Sequence[Step]) -> None:
+    """Print what each step of a request costs; parts of a step are indented."""
+    for step in steps:
+        indent = "    " if step.part else ""
+        print(f"{step.side:7s} {indent + step.what:48s} {step.nanoseconds / 1000:7.2f} µs")

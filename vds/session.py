@@ -141,6 +141,8 @@ class Session:
         self.settle()
 
     def _packet(self, packet: bytes) -> None:
+        if self._port is not None:
+            self._port.account()
         self.stack.receive_packet(packet)
 
     def _link(self, state: LinkState) -> None:

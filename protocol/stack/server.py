@@ -114,6 +114,11 @@ class Server(Endpoint[ServerEvent]):
         return self._announced
 
     @property
+    def client_sleeps(self) -> bool:
+        """Polled ring: the client asked for a message at the next completion; end_of_batch() sends it."""
+        return self._doorbell.asked
+
+    @property
     def unanswered(self) -> int:
         """Messages without an answer."""
         return len(self._answers)

@@ -55,10 +55,11 @@ class ServerDoorbell:
     """The server's side: when to send a message, and which.
 
     ``polls``: this server looks at the ring for a while before it sleeps. ``looking``: the client believes
-    that it is looking now, so that stopping has to be told.
+    that it is looking now, so that stopping has to be told. ``asked``: it wants a message at the next
+    completion.
     """
 
-    __slots__ = ("_asked", "_consumed", "_num_descriptors", "_polls", "_published", "_seq_num", "looking")
+    __slots__ = ("_consumed", "_num_descriptors", "_polls", "_published", "_seq_num", "asked", "looking")
 
     def __init__(self, polls: bool, num_descriptors: int = MAX_DESCRIPTORS) -> None:
         self._polls: Final = polls
@@ -66,7 +67,7 @@ class ServerDoorbell:
         self._seq_num = 0
         self._published = 0
         self._consumed = 0
-        self._asked = False
+        self.asked = False
         self.looking = False
 
     def received(self, doorbell: Doorbell) -> None:
@@ -83,7 +84,7 @@ class ServerDoorbell:
             )
         self._seq_num = doorbell.seq_num
         self._consumed = doorbell.completions
-        self._asked = doorbell.proc_state == _STOPPED
+        self.asked = doorbell.proc_state == _STOPPED
         self.looking = self._polls
 
     def completed(self, count: int) -> None:
@@ -95,11 +96,11 @@ class ServerDoorbell:
 
         ``next_index`` is the entry the server looks at next, ``stopping`` says that it goes to sleep.
         """
-        wake = self._asked and self._published != self._consumed
+        wake = self.asked and self._published != self._consumed
         if not wake and not (stopping and self.looking):
             return None
         if wake:
-            self._asked = False
+            self.asked = False
         self.looking = self._polls and not stopping
         state = _ACTIVE if self.looking else _STOPPED
         return Doorbell(self._seq_num, next_index, state, self._published)

@@ -226,10 +226,8 @@ class Port(ABC):
 
     def answered(self, work: GuestWork) -> None:
         """DONE is visible: account for it."""
-        if work.batch is None:  # a polled ring
-            self._stack.completed(1)
-        else:
-            self._stack.complete(work.batch, work.index)
+        assert work.batch is not None
+        self._stack.complete(work.batch, work.index)
         self.ended(work)
 
     def fault(self, work: GuestWork, cause: RemoteProtocolError) -> None:
@@ -251,6 +249,9 @@ class Port(ABC):
         if self._ranges and self.has_room and not self._pulling and not self.session.resetting:
             self._pulling = True
             self.session.loop.call_soon(self._pull_again)
+
+    def account(self) -> None:  # noqa: B027 - most ports have nothing to catch up on
+        """Tell the stack of every answer so far; it is about to hear the client's count of them."""
 
     async def drain(self) -> None:
         """Wait until nothing runs."""

@@ -46,6 +46,7 @@ class MappedPort(Port):
         self._memory = memory
         self._next = 0  # polled ring: the entry to look at
         self._looking = False  # polled ring: the poller has it
+        self._done = 0  # polled ring: answers that the stack has not been told of
         self.patience = Patience(session.poller.budget_s)
         if cookie is not None and ring is not None:
             self._view = memory.map_ring(cookie, ring.nbytes)
@@ -98,7 +99,7 @@ class MappedPort(Port):
         index = self._next
         if states[index * stride] != READY:
             return False
-        budget = min(BUDGET, MAX_RUNNING - self.running)
+        budget = BUDGET
         done = 0
         accept = self._ring.accept
         while budget and states[index * stride] == READY:
@@ -110,17 +111,23 @@ class MappedPort(Port):
             try:
                 if self._at_once(here, accept(here)):
                     done += 1
-                else:
-                    self.arrive(parse_entry(self._ring.copy(here)), here, None)
+                    continue
+                self.arrive(parse_entry(self._ring.copy(here)), here, None)
             except (CookieError, RingError) as cause:
                 self.session.fault(None, here, cause)
-            if self.session.resetting:
-                return True
-        self._stack.completed(done)
+            if self.session.resetting or self.running >= MAX_RUNNING:
+                break
+        self._done += done
         self._executor.kick()
-        if self._stack.end_of_batch(index, stopping=False):
-            self.session.settle()
+        if self._stack.client_sleeps and not self.session.resetting:
+            self._report(stopping=False)
         return True
+
+    def _report(self, *, stopping: bool) -> None:
+        """Let the stack know what was done since, and send what it has to say about it."""
+        self.account()
+        if self._stack.end_of_batch(self._next, stopping):
+            self.session.settle()
 
     def _at_once(self, index: int, fields: tuple[int, ...]) -> bool:
         """Serve a read or write that does not block, from its fields to DONE, without making an object of it.
@@ -162,8 +169,7 @@ class MappedPort(Port):
         """Nobody looks at this ring any more until the client rings."""
         self._looking = False
         if not self.session.resetting:
-            self._stack.end_of_batch(self._next, stopping=True)
-            self.session.settle()
+            self._report(stopping=True)
 
     def _look_until_empty(self) -> None:
         """Without polling: serve what is there, with a turn of the event loop between budgets."""
@@ -172,17 +178,28 @@ class MappedPort(Port):
         if self.look():
             self.session.loop.call_soon(self._look_until_empty)
         else:
-            self._stack.end_of_batch(self._next, stopping=True)
-            self.session.settle()
+            self._report(stopping=True)
 
     def ended(self, work: GuestWork | None = None) -> None:
         super().ended(work)
         if self._polled and self.running == MAX_RUNNING - 1:
             self.session.loop.call_soon(self._look_until_empty)
 
+    def answered(self, work: GuestWork) -> None:
+        if work.batch is None:
+            self._done += 1
+            self.ended(work)
+        else:
+            super().answered(work)
+
+    def account(self) -> None:
+        self._stack.completed(self._done)
+        self._done = 0
+
     def batch_ends(self) -> None:
         """Answers were published: wake the client if it sleeps."""
-        if self._polled:
+        if self._polled and self._stack.client_sleeps:
+            self.account()
             self._stack.end_of_batch(self._next, stopping=False)
 
     def close(self) -> None:
