@@ -11,10 +11,11 @@ from typing import Final
 
 __all__ = ["Patience"]
 
-VAIN_LOOKS: Final = 4
-"""Looks in a row that may bring nothing before any are left out: answers do come late once in a while."""
-MOST_LEFT_OUT: Final = 64
-"""Looks left out at most between two tries: the price of finding out that it pays again is one look in 64."""
+VAIN_LOOKS: Final = 32
+"""Looks in a row that may bring nothing before any are left out: a busy moment must not end polling, since both
+sides have to look at the same time before it pays again."""
+MOST_LEFT_OUT: Final = 8
+"""Looks left out at most between two tries: so rarely they cost little, so often both sides find back soon."""
 
 
 class Patience:
