@@ -1,8 +1,10 @@
 """How long to look at a ring before sleeping, learnt from what looking brought.
 
-Looking pays when the peer answers sooner than a wake-up takes, and only with a processor to spare. Where it
-brings nothing time after time (a slow disk, more processes than processors), it takes from the peer the very
-time that it needs. So every vain look makes the next ones rarer, and one that brings something restores them.
+Looking pays when the peer answers sooner than a wake-up takes, and only while both sides look: one that
+slept answers later than the other is willing to look, so both would sleep for ever after one busy moment. So
+a vain look is followed by a long one, which outlasts a wake-up and finds the peer awake. Where that brings
+nothing either (a slow disk, more processes than processors), looking takes from the peer the very time that
+it needs: then looks become rarer, and one that pays restores them.
 """
 
 from __future__ import annotations
@@ -11,22 +13,21 @@ from typing import Final
 
 __all__ = ["Patience"]
 
-VAIN_LOOKS: Final = 32
-"""Looks in a row that may bring nothing before any are left out: a busy moment must not end polling, since both
-sides have to look at the same time before it pays again."""
-MOST_LEFT_OUT: Final = 8
-"""Looks left out at most between two tries: so rarely they cost little, so often both sides find back soon."""
+LONG: Final = 4
+"""A long look is so many times the usual one: 200 µs, twice what waking another processor takes at worst."""
+MOST_LEFT_OUT: Final = 64
+"""Looks left out at most between two tries: the price of finding out that it pays again."""
 
 
 class Patience:
-    """Says, each time before sleeping, for how long to look first. ``most_s`` 0 never looks."""
+    """Says, each time before sleeping, how long to look; ``most_s`` is the usual look, 0 never looks."""
 
     __slots__ = ("_left_out", "_most_s", "_skip", "_vain")
 
     def __init__(self, most_s: float) -> None:
         self._most_s = most_s
         self._vain = 0  # looks in a row that brought nothing
-        self._left_out = 1  # how many are left out after the next such look
+        self._left_out = 1  # how many are left out after the next vain long look
         self._skip = 0  # how many are still to be left out
 
     def span(self) -> float:
@@ -34,7 +35,7 @@ class Patience:
         if self._skip:
             self._skip -= 1
             return 0.0
-        return self._most_s
+        return self._most_s * LONG if self._vain else self._most_s
 
     def paid(self) -> None:
         """Looking brought something."""
@@ -44,6 +45,6 @@ class Patience:
     def vain(self) -> None:
         """Looking brought nothing, and now we sleep."""
         self._vain += 1
-        if self._vain >= VAIN_LOOKS:
+        if self._vain > 1:
             self._skip = self._left_out
             self._left_out = min(self._left_out * 2, MOST_LEFT_OUT)

@@ -27,6 +27,8 @@ class Watched(Protocol):
 
     busy_at: float
     """When it last had work, by ``perf_counter``."""
+    look_s: float
+    """How long to look at it after its last work."""
     looked_at: bool
     """Looking at it has brought work since it was rung."""
     patience: Patience
@@ -56,7 +58,7 @@ class Poller:
         self._scheduled = False
 
     def watch(self, port: Watched) -> None:
-        """Look at ``port`` from now on, until it has been idle for the budget."""
+        """Look at ``port`` from now on, until it has been idle for its ``look_s``."""
         port.busy_at = perf_counter()
         if port not in self._ports:
             port.looked_at = False
@@ -78,6 +80,7 @@ class Poller:
                 if port.look():
                     busy = port.looked_at = True
                     port.busy_at = perf_counter()
+                    port.look_s = self.budget_s
             now = perf_counter()
             if not busy and (now - started > IDLE_SLICE_S):
                 break
@@ -91,7 +94,7 @@ class Poller:
     def _is_over(self, port: Watched, now: float) -> bool:
         if not port.may_poll:
             return True
-        if now - port.busy_at <= self.budget_s:
+        if now - port.busy_at <= port.look_s:
             return False
         if port.looked_at:
             port.patience.paid()

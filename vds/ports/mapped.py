@@ -36,6 +36,7 @@ class MappedPort(Port):
     """
 
     busy_at = 0.0
+    look_s = 0.0
     looked_at = False
     _view: memoryview | None = None
 
@@ -158,8 +159,10 @@ class MappedPort(Port):
     def rung(self) -> None:
         """The client rang: look now, and go on looking if polling is on."""
         poller = self.session.poller
-        if poller.enabled and self.may_poll and (self._looking or self.patience.span()):
-            self._looking = True
+        if not self._looking and poller.enabled and self.may_poll:
+            self.look_s = self.patience.span()
+            self._looking = self.look_s > 0
+        if self._looking:
             self.look()
             poller.watch(self)
         else:

@@ -1,48 +1,52 @@
-"""Looking before sleeping: it is given up where it brings nothing, and comes back where it does."""
+"""Looking before sleeping: a long look after a vain one, then fewer; all of it back when one pays."""
 
 from __future__ import annotations
 
-from hypervisor.patience import MOST_LEFT_OUT, VAIN_LOOKS, Patience
+from hypervisor.patience import LONG, MOST_LEFT_OUT, Patience
 
 
 def test_no_time_to_look_is_no_time_ever() -> None:
     patience = Patience(0.0)
+    patience.vain()
+    assert patience.span() == 0.0
     patience.paid()
     assert patience.span() == 0.0
 
 
-def test_a_few_vain_looks_change_nothing() -> None:
+def test_a_vain_look_is_followed_by_a_long_one() -> None:
     patience = Patience(1.0)
-    for _ in range(VAIN_LOOKS - 1):
-        assert patience.span() == 1.0
-        patience.vain()
+    assert patience.span() == 1.0
+    patience.vain()
+    assert patience.span() == LONG
+    patience.paid()
     assert patience.span() == 1.0
 
 
 def left_out(patience: Patience) -> int:
-    """How many looks are left out until the next."""
+    """How many looks are left out until the next, which is a long one."""
     count = 0
-    while not patience.span():
+    while not (span := patience.span()):
         count += 1
+    assert span == LONG
     return count
 
 
 def test_vain_looks_become_rarer_up_to_a_bound() -> None:
     patience = Patience(1.0)
-    for _ in range(VAIN_LOOKS - 1):
-        patience.vain()
+    patience.vain()
     gaps = []
-    for _ in range(6):
+    for _ in range(9):
         patience.vain()
         gaps.append(left_out(patience))
-    assert gaps == [1, 2, 4, 8, 8, MOST_LEFT_OUT]
+    assert gaps == [1, 2, 4, 8, 16, 32, 64, 64, MOST_LEFT_OUT]
 
 
 def test_one_that_pays_restores_them() -> None:
     patience = Patience(1.0)
-    for _ in range(VAIN_LOOKS):
+    for _ in range(5):
         patience.vain()
     patience.paid()
     assert patience.span() == 1.0
     patience.vain()
-    assert patience.span() == 1.0
+    patience.vain()
+    assert left_out(patience) == 1
