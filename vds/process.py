@@ -111,6 +111,7 @@ async def _serve(server: Server) -> bool:
     def signalled(number: signal.Signals) -> None:
         if stop.is_set():
             log.warning("%s again: ending at once", number.name)
+            server.abandon()
             _exit_code(clean=False)
         log.info("%s: stopping", number.name)
         stop.set()

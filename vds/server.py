@@ -117,6 +117,10 @@ class Server:
             self._stopped = asyncio.get_running_loop().create_task(self._stop())
         return await asyncio.shield(self._stopped)
 
+    def abandon(self) -> None:
+        """Leave no socket behind: the process ends now, whatever still runs."""
+        self._listener.close()
+
     async def _stop(self) -> bool:
         assert self._admission is not None
         loop = asyncio.get_running_loop()
