@@ -170,9 +170,16 @@ class CopiedMemory:
             self._take_done(record)
 
     def _take_done(self, record: CopyDone) -> None:
-        piece = self._copies.pop(record.id, None)
+        piece = self._copies.get(record.id)
         if piece is None:
             raise refuse(f"COPY_DONE with id {record.id}, which no COPY has")
+        length = record.length
+        expected = length if piece.data is None else 0
+        if not record.status and (
+            not 0 < length <= piece.length or length % ALIGNMENT or len(record.data) != expected
+        ):  # the COPY stays under way: close() ends it
+            raise refuse(f"COPY_DONE of {length} bytes for a COPY of {piece.length}")
+        del self._copies[record.id]
         request = piece.request
         if record.status:
             known = record.status in HvStatus._value2member_map_
@@ -180,10 +187,6 @@ class CopiedMemory:
             request.finish(CookieError(status, f"COPY of {piece.length} bytes at {piece.addr:#x}"))
             self._pump()  # after it, so that the request's other pieces are not sent
             return
-        length = record.length
-        expected = length if piece.data is None else 0
-        if not 0 < length <= piece.length or length % ALIGNMENT or len(record.data) != expected:
-            raise refuse(f"COPY_DONE of {length} bytes for a COPY of {piece.length}")
         if piece.data is None:
             request.parts[piece.offset] = record.data
         if length < piece.length:

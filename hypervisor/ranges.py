@@ -44,6 +44,8 @@ def trim_runs(runs: list[tuple[int, int]], nbytes: int) -> list[tuple[int, int]]
 
 def skip_cookies(cookies: Sequence[tuple[int, int]], skip: int) -> list[tuple[int, int]]:
     """Return what of ``cookies`` lies behind their first ``skip`` bytes. Raises: CookieError (EBADALIGN)."""
+    if not skip:
+        return list(cookies)
     if skip < 0 or skip % ALIGNMENT:
         raise CookieError(HvStatus.EBADALIGN, f"offset {skip} is not a multiple of {ALIGNMENT}")
     rest: list[tuple[int, int]] = []
