@@ -159,9 +159,9 @@ class Session:
     def settle(self) -> None:
         """Carry out what the stack reports and send what it wants sent. Never raises: a lost channel ends."""
         try:
-            if isinstance(self._port, MappedPort):
-                self._port.batch_ends()
             self._events()
+            if isinstance(self._port, MappedPort) and not self.resetting:  # nothing comes after a NACK
+                self._port.batch_ends()
             self._send()
             if self._port is not None and not self.resetting:
                 self._port.resume()
