@@ -98,7 +98,7 @@ class MappedPort(Port):
         states = self._entries
         stride = self._stride
         index = self._next
-        if states[index * stride] != READY:
+        if states[index * stride] != READY or self.running >= MAX_RUNNING:
             return False
         budget = BUDGET
         done = 0
