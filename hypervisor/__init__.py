@@ -5,6 +5,7 @@ records       queue, map table and COPY calls as datagrams
 channel       packets and records in and out, link state, back-pressure
 memory        exported and imported memory: cookies to bytes
 credentials   who a peer is
+filelock      who may write a backend
 
 Everything is non-blocking and knows no event loop. Imports ``protocol``; ``vds`` and ``vdc`` import this.
 """

@@ -65,8 +65,8 @@ async def copy(
     bytes to do before each pass.
 
     Raises: CopyError (a piece failed, or differs: its offset; ``target`` is left as it is, incomplete);
-        OSError (before anything was written: cannot be opened, too small, read-only, both the same);
-        ConfigError (a wrong URI).
+        OSError (before anything was written: cannot be opened, too small, read-only, in use by a server, both
+        the same); ConfigError (a wrong URI).
     """
     async with AsyncExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(THREADS, "vdc-copy"))
@@ -184,10 +184,12 @@ async def _open_target(
         end = _open_file(name, os.O_RDWR | _creation_flags(name), pool, stack)
     if end.is_same(origin):
         raise OSError(errno.EINVAL, "source and target are the same", name)
+    if isinstance(end, FileSide):
+        end.lock()
     if isinstance(end, FileSide) and stat.S_ISREG(end.status.st_mode):
         end.truncate(origin.size)
     elif end.size < origin.size:
-        raise OSError(errno.ENOSPC, f"has {end.size} bytes, the source has {origin.size}", name)
+        raise OSError(errno.ENOSPC, f"too small: it has {end.size} bytes, the source has {origin.size}", name)
     return end
 
 

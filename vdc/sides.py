@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from hypervisor.filelock import lock
 from vdc.buffers import Buffer
 
 __all__ = ["PIECE", "CopyDisk", "DiskSide", "FileSide", "Room", "Side"]
@@ -173,6 +174,10 @@ class FileSide(Side):
 
     async def flush(self) -> None:
         await self._run(lambda: os.fsync(self._fd))
+
+    def lock(self) -> None:
+        """Keep servers away until the end of the copy. Raises: OSError (EBUSY: one has it, and which)."""
+        lock(self._fd, self.name, exclusive=True)
 
     def truncate(self, size: int) -> None:
         """Make it a file of ``size`` zeroes."""

@@ -10,6 +10,7 @@ Source: Linux preadv2(2), RWF_NOWAIT; open(2), O_DIRECT; proc(5), mountinfo.
 from __future__ import annotations
 
 import errno
+import logging
 import mmap
 import os
 from collections.abc import Callable, Sequence
@@ -17,9 +18,10 @@ from contextlib import closing
 from functools import partial
 from typing import Final, TypeAlias
 
+from hypervisor.filelock import lock
 from vds.backends.base import Backend, Spec
 
-__all__ = ["DescriptorBackend", "open_path"]
+__all__ = ["DescriptorBackend", "lock_for", "open_path"]
 
 IOV_MAX: Final = os.sysconf("SC_IOV_MAX")
 """Buffers that one call takes."""
@@ -27,6 +29,8 @@ MEMORY_FILE_SYSTEMS: Final = frozenset({"tmpfs", "ramfs"})
 
 Transfer: TypeAlias = Callable[[int, Sequence[memoryview], int], int]
 TryRead: TypeAlias = Callable[[Sequence[memoryview], int], int]
+
+log = logging.getLogger("vds")
 
 
 def open_path(spec: Spec) -> int:
@@ -46,6 +50,19 @@ def open_path(spec: Spec) -> int:
                 spec.target,
             ) from error
         raise
+
+
+def lock_for(spec: Spec, fd: int) -> None:
+    """Lock ``fd`` as ``spec`` wants it. Raises: OSError (EBUSY: in use, and by whom)."""
+    try:
+        locked = lock(fd, spec.target, exclusive=not spec.read_only and not spec.share)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        sentence = f"{error.strerror}; with 'share' on both sides writers may share"
+        raise OSError(errno.EBUSY, sentence, spec.target) from error
+    if not locked:
+        log.warning("%s: this file system has no locks: nothing keeps a second server away", spec.target)
 
 
 class DescriptorBackend(Backend):

@@ -14,8 +14,7 @@ import struct
 from typing import ClassVar, Final
 
 from vds.backends.base import Spec
-from vds.backends.descriptor import DescriptorBackend, open_path
-from vds.backends.locks import lock
+from vds.backends.descriptor import DescriptorBackend, lock_for, open_path
 
 __all__ = ["DeviceBackend"]
 
@@ -50,7 +49,7 @@ class DeviceBackend(DescriptorBackend):
                 raise OSError(errno.ENOMEDIUM, "the device is empty", spec.target)
             if not spec.read_only and _ask(fd, BLKROGET, _INT):
                 raise OSError(errno.EROFS, "the device is read-only: give 'ro'", spec.target)
-            lock(fd, spec.target, exclusive=not spec.read_only and not spec.share)
+            lock_for(spec, fd)
             size -= size % block_size
             super().__init__(fd, spec, size=size, block_size=block_size, instance=_instance(fd, status))
         except OSError:

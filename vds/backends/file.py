@@ -11,8 +11,7 @@ import struct
 from typing import ClassVar, Final
 
 from vds.backends.base import Spec
-from vds.backends.descriptor import DescriptorBackend, open_path
-from vds.backends.locks import lock
+from vds.backends.descriptor import DescriptorBackend, lock_for, open_path
 
 __all__ = ["FileBackend"]
 
@@ -38,7 +37,7 @@ class FileBackend(DescriptorBackend):
             if status.st_size < SECTOR:
                 sentence = f"an image has at least {SECTOR} bytes, this one has {status.st_size}"
                 raise OSError(errno.EINVAL, sentence, spec.target)
-            lock(fd, spec.target, exclusive=not spec.read_only and not spec.share)
+            lock_for(spec, fd)
             super().__init__(
                 fd,
                 spec,

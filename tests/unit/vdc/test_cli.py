@@ -206,7 +206,7 @@ def test_copy_onto_something_too_small(opened: Opened, tmp_path: Path) -> None:
     os.truncate(tmp_path / "in", 300 * MIB)
     done = vdc("copy", tmp_path / "in", URI)
     assert done.exit_code == 1
-    assert done.stderr == f"vdc: {URI}: has 4194304 bytes, the source has 314572800\n"
+    assert done.stderr == f"vdc: {URI}: too small: it has 4194304 bytes, the source has 314572800\n"
     assert opened.disk.log == []
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hypervisor.filelock import lock
 from protocol.errors import DiskError
 from tests.support.fakedisk import FakeDisk
 from tests.support.turns import until
@@ -94,6 +95,21 @@ async def test_odd_length_keeps_the_rest_of_the_last_block(tmp_path: Path, size:
     disk = a_disk(b"\xff" * 2 * MIB)
     await copy(str(tmp_path / "in"), URI.format("a"), verify=True, opener=Disks(a=disk))
     assert disk.contents == data + b"\xff" * (2 * MIB - size)
+
+
+@pytest.mark.parametrize("exclusive", [True, False], ids=["writer", "reader"])
+async def test_file_that_a_server_has_is_not_overwritten(tmp_path: Path, exclusive: bool) -> None:
+    """It may well be the backend of the very disk that is copied."""
+    image = tmp_path / "served.img"
+    image.write_bytes(b"precious" * 512)
+    with image.open("r+b") as served:
+        lock(served.fileno(), str(image), exclusive=exclusive)
+        with pytest.raises(OSError, match=rf"in use by process {os.getpid()} \(") as caught:
+            await copy(URI.format("a"), str(image), opener=Disks(a=a_disk(b"", size=MIB)))
+        assert (caught.value.errno, caught.value.filename) == (errno.EBUSY, str(image))
+    assert image.read_bytes() == b"precious" * 512
+    await copy(URI.format("a"), str(image), opener=Disks(a=a_disk(b"", size=MIB)))
+    assert image.read_bytes() == bytes(MIB)
 
 
 async def test_disk_to_disk_with_other_blocks() -> None:

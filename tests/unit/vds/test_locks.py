@@ -1,4 +1,4 @@
-"""vds.backends.locks: two writers on one backend."""
+"""hypervisor.filelock, as the backends use it: two writers on one backend."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""Who may write a backend: one lock between all servers, kept as long as the descriptor is open.
+"""Who may write a backend: one lock between all our programs, kept as long as the descriptor is open.
 
-An open file description lock on one byte far behind any label: exclusive for a writer, shared for a reader
-and for writers that said ``share``. It is advisory: it holds servers of ours apart, nothing else. The byte is
-not one of those that QEMU locks (100 to 299), so its tools may look at an image that we serve.
+vds locks what it serves; ``vdc copy`` locks the file or device that it writes, so that it never overwrites
+a disk in use. An open file description lock on one byte far behind any label: exclusive for a writer, shared
+for a reader and for writers that said ``share``. It is advisory: it holds programs of ours apart, nothing
+else. The byte is not one of those that QEMU locks (100 to 299), so its tools may look at an image that we
+serve.
 
 Source: Linux fcntl(2), "Open file description locks"; proc(5), /proc/pid/fdinfo, ``lock:`` lines.
 """
@@ -11,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import os
 import struct
 from collections.abc import Iterator
@@ -29,26 +30,24 @@ _FLOCK: Final = struct.Struct("hhqqi4x")
 """``struct flock`` of a 64-bit Linux: type, whence, start, length, pid. A kernel structure, not the wire's.
 """
 
-log = logging.getLogger("vds")
 
+def lock(fd: int, path: str, *, exclusive: bool) -> bool:
+    """Lock the file or device behind ``fd``, which ``path`` names in messages; ``exclusive`` needs a ``fd`` open
+    for writing.
 
-def lock(fd: int, path: str, *, exclusive: bool) -> None:
-    """Lock the file or device behind ``fd``, which ``path`` names in messages.
-
-    Raises: OSError (EBUSY: another server has it; the sentence names the process when it can be found).
+    Returns False where the file system has no locks. Raises: OSError (EBUSY: another program of ours has it;
+    the sentence names the process when it can be found).
     """
     kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, LOCK_BYTE, 1, 0))
     except OSError as error:
         if error.errno in UNSUPPORTED:
-            log.warning("%s: this file system has no locks: nothing keeps a second server away", path)
-            return
+            return False
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             raise
-        raise OSError(
-            errno.EBUSY, f"in use by {_holders(fd)}; with 'share' on both sides writers may share", path
-        ) from error
+        raise OSError(errno.EBUSY, f"in use by {_holders(fd)}", path) from error
+    return True
 
 
 def _holders(fd: int) -> str:
