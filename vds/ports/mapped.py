@@ -98,7 +98,7 @@ class MappedPort(Port):
         states = self._entries
         stride = self._stride
         index = self._next
-        if states[index * stride] != READY or self.running >= MAX_RUNNING:
+        if states[index * stride] != READY or self.running >= MAX_RUNNING or self.session.resetting:
             return False
         budget = BUDGET
         done = 0
@@ -169,14 +169,17 @@ class MappedPort(Port):
             self._look_until_empty()
 
     def quiet(self) -> None:
-        """Nobody looks at this ring any more until the client rings."""
+        """Nobody looks at this ring any more until the client rings.
+
+        What the last look has left, because its budget was used up, is served first: the client takes all
+        that it rang for as seen.
+        """
         self._looking = False
-        if not self.session.resetting:
-            self._report(stopping=True)
+        self._look_until_empty()
 
     def _look_until_empty(self) -> None:
         """Without polling: serve what is there, with a turn of the event loop between budgets."""
-        if self.session.resetting or self._looking:
+        if self.session.resetting or self._looking or self._view is None:
             return
         if self.look():
             self.session.loop.call_soon(self._look_until_empty)
@@ -210,3 +213,4 @@ class MappedPort(Port):
         self.session.poller.forget(self)
         if self._view is not None:
             self._view.release()
+            self._view = None
