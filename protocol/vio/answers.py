@@ -8,7 +8,7 @@ Source: Solaris vdc.c, vdc_verify_seq_num; vds.c, vd_complete_notify (one serial
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from protocol.errors import Layer, LocalProtocolError, Reaction, RingError
@@ -39,19 +39,25 @@ class AnswerQueue:
         self._queue: Final[deque[tuple[int, _Pending]]] = deque()
         self._pending: Final[dict[int, _Pending]] = {}
         self._batch = 0
+        self._descriptors = 0  # in progress, over all messages
 
     def __len__(self) -> int:
         """Return how many messages are unanswered."""
         return len(self._queue)
 
-    def open(self, message: bytes, indices: Iterable[int], limit: int) -> int:
+    def open(self, message: bytes, indices: Sequence[int], limit: int) -> int:
         """Note a request for the descriptors ``indices`` and return its batch number.
 
-        Raises: RingError (``limit`` messages are unanswered already): NACK and full reset.
+        ``limit`` is how many descriptors there are. It bounds both, since one short message may name every
+        entry of a ring. Raises: RingError (as many messages are unanswered already, or more descriptors
+        would be in progress): NACK and full reset.
         """
         if len(self._queue) >= limit:
             raise RingError(Layer.VIO, Reaction.RESET, f"{limit} messages are unanswered already")
+        if self._descriptors + len(indices) > limit:
+            raise RingError(Layer.VIO, Reaction.RESET, f"more than {limit} descriptors in progress")
         self._batch += 1
+        self._descriptors += len(indices)
         pending = _Pending(message, set(indices))
         self._queue.append((self._batch, pending))
         self._pending[self._batch] = pending
@@ -70,6 +76,7 @@ class AnswerQueue:
         if index not in pending.waiting:
             raise LocalProtocolError(Layer.VIO, f"descriptor {index} of batch {batch} is not in progress")
         pending.waiting.remove(index)
+        self._descriptors -= 1
         if not pending.waiting and pending.answer is None:
             pending.answer = echo(pending.message, Subtype.ACK)
 
@@ -79,7 +86,9 @@ class AnswerQueue:
         Raises: LocalProtocolError (no such batch).
         """
         pending = self._of(batch)
-        pending.waiting.discard(index)
+        if index in pending.waiting:
+            pending.waiting.remove(index)
+            self._descriptors -= 1
         pending.answer = answer
 
     def append(self, answer: bytes) -> None:
@@ -99,6 +108,7 @@ class AnswerQueue:
         answers = [pending.answer for _, pending in self._queue if pending.answer is not None]
         self._queue.clear()
         self._pending.clear()
+        self._descriptors = 0
         yield from answers
 
     def _of(self, batch: int) -> _Pending:

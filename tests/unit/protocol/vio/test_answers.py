@@ -91,3 +91,21 @@ def test_too_many_unanswered_messages_are_a_full_reset() -> None:
         queue.open(MESSAGES[2], [2], 2)
     assert caught.value.reaction is Reaction.RESET
     assert len(queue) == 2
+
+
+def test_no_more_descriptors_are_in_progress_than_there_are() -> None:
+    """Else a few thousand messages, each for a whole ring, would fill the server's memory."""
+    queue = AnswerQueue()
+    batch = queue.open(MESSAGES[0], range(8), 8)
+    with pytest.raises(RingError) as caught:
+        queue.open(MESSAGES[1], [0], 8)
+    assert caught.value.reaction is Reaction.RESET
+    queue.complete(batch, 0)
+    queue.open(MESSAGES[1], [0], 8)
+    queue.answer(batch, 1, b"nack")
+    queue.answer(batch, 1, b"nack")  # the same descriptor is not taken off twice
+    queue.open(MESSAGES[2], [1], 8)
+    with pytest.raises(RingError):
+        queue.open(MESSAGES[3], [2], 8)
+    assert list(queue.drained()) == [b"nack"]
+    queue.open(MESSAGES[0], range(8), 8)
