@@ -40,10 +40,14 @@ class Victim:
         """Where the server listens."""
         return self.vds.socket
 
-    def check(self) -> None:
-        """Good clients are served, old and new ones, and nothing of a bad one is left."""
+    def check_service(self) -> None:
+        """The good clients are served."""
         for client in self.good:
             client.do_100_requests()
+
+    def check(self) -> None:
+        """Good clients are served, old and new ones, and nothing of a bad one is left."""
+        self.check_service()
         fresh = GoodClient(self.vds.uri("disk"))
         fresh.do_100_requests()
         fresh.close()
