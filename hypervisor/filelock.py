@@ -32,11 +32,11 @@ _FLOCK: Final = struct.Struct("hhqqi4x")
 
 
 def lock(fd: int, path: str, *, exclusive: bool) -> bool:
-    """Lock the file or device behind ``fd``, which ``path`` names in messages; ``exclusive`` needs a ``fd`` open
-    for writing.
+    """Lock the file or device behind ``fd``, which ``path`` names in messages.
 
-    Returns False where the file system has no locks. Raises: OSError (EBUSY: another program of ours has it;
-    the sentence names the process when it can be found).
+    ``exclusive`` needs a descriptor open for writing. Returns False where the file system has no locks.
+
+    Raises: OSError (EBUSY: another program of ours has it; the sentence names it if it can be found).
     """
     kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
     try:

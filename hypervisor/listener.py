@@ -111,7 +111,9 @@ class Listener:
         if pending.peer.uid in self.allow_uids:
             return pending
         self.refused.append(pending.peer)
-        pending.refuse(errno.EACCES, f"user {pending.peer.uid} is not served here")
+        pending.refuse(
+            errno.EACCES, f"user {pending.peer.uid} is not served here: see --allow-uid of the server"
+        )
         return None
 
     def close(self) -> None:

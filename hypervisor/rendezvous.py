@@ -16,6 +16,7 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 from typing import Final
 
 from protocol.errors import Layer, LocalProtocolError
@@ -73,8 +74,18 @@ def connect(path: str | os.PathLike[str]) -> socket.socket:
     except OSError as error:
         sock.close()
         number = error.errno or errno.EIO
-        raise OSError(number, _CONNECT_ERRORS.get(number, os.strerror(number)), text) from error
+        sentence = _CONNECT_ERRORS.get(number, os.strerror(number))
+        if number == errno.ECONNREFUSED and not _is_socket(text):
+            sentence = "not a socket"
+        raise OSError(number, sentence, text) from error
     return sock
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return True  # gone meanwhile
 
 
 def send_hello(sock: socket.socket, hello: Hello, memory_fd: int | None) -> None:

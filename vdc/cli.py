@@ -18,7 +18,7 @@ import click
 from protocol.errors import ChannelError, ConfigError, DiskError, ProtocolError
 from vdc.config import LOG_LEVELS, LOOPS, ServeConfig, Settings
 from vdc.copy import DEFAULT_PARALLEL, Advance, copy
-from vdc.daemon import serve
+from vdc.daemon import naming, serve
 from vdc.disk import Disk
 from vdc.disk import open as open_disk
 from vdc.info import DiskInfo, format_size
@@ -91,13 +91,51 @@ _loop = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    """Reports wrong usage as every other error is reported: in one line."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - whatever click takes
+        """Run the command line and exit."""
+        try:
+            code = super().main(*args, **{**extra, "standalone_mode": False})
+        except click.ClickException as error:
+            _fail(" ".join(error.format_message().split()), error.exit_code)
+        except click.Abort:
+            _fail("interrupted", 1)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+class _Formatter(logging.Formatter):
+    """``vdc: message``, with the level in between when it is not just information."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return one line."""
+        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        return f"vdc: {level}{record.message}"
+
+
+def _set_up_log(level: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+)
 @click.version_option(_version(), prog_name="vdc")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Client of virtual disks.
 
     A URI names one: vdisk+unix:///NAME?socket=PATH[&transport=shm|socket][&timeout=SECONDS]
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(2)
 
 
 @main.command("serve")
@@ -116,7 +154,7 @@ def main() -> None:
     "stop_timeout_s",
     type=click.FloatRange(min=0),
     default=10.0,
-    show_default=True,
+    show_default="10",
     metavar="SECONDS",
     help="How long requests may still run after TERM.",
 )
@@ -127,12 +165,15 @@ def main() -> None:
 @click.option("--show-config", is_flag=True, help="Print the settings as JSON and exit.")
 @_reporting
 def serve_command(uri: str, show_config: bool, **settings: Unpack[Settings]) -> None:
-    """Present the disk URI as an NBD server; TERM or INT ends it in order, a second one at once."""
+    """Present the disk URI as an NBD server.
+
+    TERM or INT ends it in order, a second one at once.
+    """
     config = ServeConfig.read(uri, **settings)
     if show_config:
         click.echo(json.dumps(config.shown(), indent=2))
         return
-    logging.basicConfig(level=config.log_level.upper(), format="vdc: %(message)s")
+    _set_up_log(config.log_level)
     orderly = _run(config.loop, serve(config, lambda text: click.echo(f"vdc: {text}", err=True)))
     if not orderly:
         _fail("stopped with requests unanswered", 1)
@@ -144,7 +185,10 @@ def serve_command(uri: str, show_config: bool, **settings: Unpack[Settings]) -> 
 @_wait
 @_reporting
 def info_command(uri: str, as_json: bool, wait_s: float) -> None:
-    """Print what the disk URI is: size, block size, version, operations, transport."""
+    """Describe the disk URI.
+
+    Prints its size, block size, version, operations, transport and more.
+    """
     target = Target.parse(uri)
     info = _run("asyncio", _look(target, wait_s))
     click.echo(json.dumps(asdict(info), indent=2) if as_json else info.text())
@@ -159,7 +203,8 @@ async def _open_soon(target: Target, wait_s: float) -> Disk:
     """Open a disk for a command that somebody waits for."""
     try:
         async with asyncio.timeout(CONNECT_LIMIT_S + wait_s):
-            return await open_disk(target, wait_s=wait_s)
+            with naming(target.socket):
+                return await open_disk(target, wait_s=wait_s)
     except TimeoutError:
         raise TimeoutError(None, f"no answer within {CONNECT_LIMIT_S + wait_s:g} s", target.socket) from None
 
@@ -180,10 +225,10 @@ async def _open_soon(target: Target, wait_s: float) -> Disk:
 @_loop
 @_reporting
 def copy_command(source: str, target: str, verify: bool, parallel: int, wait_s: float, loop: str) -> None:
-    """Copy SOURCE to TARGET; each is a vdisk URI, a file or a block device.
+    """Copy SOURCE to TARGET.
 
-    A file as TARGET is made, or emptied first, and gets holes for zeroes. A disk or device must be large
-    enough.
+    Each is a vdisk URI, a file or a block device. A file as TARGET is made, or emptied first, and gets holes
+    for zeroes. A disk or device must be large enough. What vds serves is no TARGET but by its URI.
     """
 
     async def opener(uri: str) -> Disk:

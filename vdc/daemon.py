@@ -6,16 +6,18 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
+from hypervisor.rendezvous import Refused
 from vdc.config import ServeConfig
 from vdc.disk import open as open_disk
 from vdc.frontends.nbd import NbdServer
 from vdc.info import format_size
 
-__all__ = ["Interrupts", "serve"]
+__all__ = ["Interrupts", "naming", "serve"]
 
 log = logging.getLogger("vdc")
 
@@ -75,6 +77,15 @@ class Interrupts:
             self._parent = None
 
 
+@contextmanager
+def naming(socket: str) -> Iterator[None]:
+    """A server's refusal inside gets the server's socket in front, for people."""
+    try:
+        yield
+    except Refused as refusal:
+        raise Refused(refusal.errno, refusal.strerror, socket) from refusal
+
+
 async def serve(config: ServeConfig, say: Callable[[str], None]) -> bool:
     """Serve until told to stop; ``say`` gets one line when clients may come.
 
@@ -82,7 +93,8 @@ async def serve(config: ServeConfig, say: Callable[[str], None]) -> bool:
     second signal came. Raises: what opening the disk and listening raise.
     """
     with Interrupts(with_parent=config.exit_with_parent) as interrupts:
-        disk = await interrupts.unless(interrupts.asked, open_disk(config.target, wait_s=config.wait_s))
+        with naming(config.target.socket):
+            disk = await interrupts.unless(interrupts.asked, open_disk(config.target, wait_s=config.wait_s))
         if disk is None:
             return True
         async with disk:

@@ -45,7 +45,7 @@ class Target:
         """
         parts = urlsplit(uri)
         if parts.scheme != SCHEME:
-            raise ConfigError("uri", "scheme", parts.scheme, f"expected {SCHEME}:///NAME?socket=PATH")
+            raise ConfigError(None, "uri", uri, f"expected {SCHEME}:///NAME?socket=PATH")
         if parts.netloc:
             raise ConfigError("uri", "host", parts.netloc, f"a Unix socket has none: write {SCHEME}:///NAME")
         values: dict[str, str] = {}
@@ -58,11 +58,9 @@ class Target:
             values[key] = value
         volume = unquote(parts.path.removeprefix("/"))
         if not volume:
-            raise ConfigError(
-                "uri", "name", uri, f"the volume is missing: write {SCHEME}:///NAME?socket=PATH"
-            )
+            raise ConfigError(None, "uri", uri, f"the volume is missing: write {SCHEME}:///NAME?socket=PATH")
         if not values.get("socket"):
-            raise ConfigError("uri", "socket", uri, "the server's socket is missing: add ?socket=PATH")
+            raise ConfigError(None, "uri", uri, "the server's socket is missing: add ?socket=PATH")
         return cls(
             volume=volume,
             socket=values["socket"],
@@ -88,5 +86,5 @@ def _number(key: str, word: str, most: float) -> float:
     except ValueError:
         raise ConfigError("uri", key, word, "expected a number") from None
     if not 0 <= value <= most:
-        raise ConfigError("uri", key, word, f"expected 0 to {most:g}")
+        raise ConfigError("uri", key, word, f"expected 0 to {most:.15g}")
     return value

@@ -67,9 +67,14 @@ _COMMON = (
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+)
 @click.version_option(_version(), prog_name="vds")
-def _vds() -> None:
+@click.pass_context
+def _vds(context: click.Context) -> None:
     """Server of virtual disks.
 
     A volume is NAME=BACKEND[,OPTION...]. BACKEND is the path of an image or block device, memory:SIZE or
@@ -77,6 +82,9 @@ def _vds() -> None:
     bad disk does, error-rate=, error-op=, error-errno=, error-file=, delay-read=, delay-write=, delay-flush=,
     pause-file=.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(2)
 
 
 @_vds.command("serve")
@@ -87,7 +95,10 @@ def _vds() -> None:
 def _serve(
     command: Sequence[str] | None, /, volumes: Sequence[str], show_config: bool, **given: object
 ) -> int:
-    """Serve volumes until told to stop (TERM or INT; a second one ends at once)."""
+    """Serve volumes until told to stop.
+
+    TERM or INT says so; a second one ends it at once.
+    """
     if command is not None:
         raise click.UsageError("serve takes no command: 'vds run' does")
     config = _configure(given, volumes)

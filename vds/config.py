@@ -77,9 +77,9 @@ def _read_file(file: str) -> tuple[dict[str, Any], dict[str, Volume]]:
     try:
         content = tomllib.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(file, "--config", file, error.strerror or str(error)) from error
+        raise ConfigError(None, "--config", file, error.strerror or str(error)) from error
     except ValueError as error:
-        raise ConfigError(file, "--config", file, f"no TOML: {error}") from error
+        raise ConfigError(None, "--config", file, f"no TOML: {error}") from error
     tables = content.pop("volume", {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise ConfigError(file, "volume", tables, "volumes are tables: [volume.NAME]")

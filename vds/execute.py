@@ -334,7 +334,9 @@ class Executor:
         except OSError as error:
             work.status = to_wire(error.errno or errno.EIO)
             level = logging.DEBUG if self.errors else logging.WARNING  # the first is news
-            log.log(level, "%s: %d bytes at %d: %s", self._name, work.nbytes, work.offset, error)
+            log.log(
+                level, "%s: %d bytes at %d: %s", self._name, work.nbytes, work.offset, error.strerror or error
+            )
             self.errors += 1
         except Exception:
             work.status = WireErrno.EIO

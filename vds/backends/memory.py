@@ -30,7 +30,7 @@ class MemoryBackend(Backend):
         try:
             self._map = mmap.mmap(-1, self.size)
         except (OverflowError, OSError) as error:
-            raise ValueError(f"so much memory is not to be had: {error}") from error
+            raise ValueError("so much memory is not to be had") from error
         self._view = memoryview(self._map)
 
     def try_preadv(self, buffers: Sequence[memoryview], offset: int) -> int:

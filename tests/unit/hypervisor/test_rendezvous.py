@@ -373,7 +373,7 @@ class TestConnect:
             ("none", errno.ENOENT, "no such socket"),
             ("dead", errno.ECONNREFUSED, "no server listens"),
             ("stream", errno.EPROTOTYPE, "another kind of server"),
-            ("file", errno.ECONNREFUSED, "no server listens"),
+            ("file", errno.ECONNREFUSED, "not a socket"),
             ("x" * 108, errno.ENAMETOOLONG, "at most 107 bytes"),
         ],
     )

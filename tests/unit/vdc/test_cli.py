@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import logging
 import os
 import pty
 import signal
@@ -161,14 +162,41 @@ def test_a_silent_server_is_reported(opened: Opened, monkeypatch: pytest.MonkeyP
         ["copy", URI],
         ["copy", URI, "/x", "--parallel", "0"],
         ["copy", URI, "/x", "--parallel", "65"],
+        ["copy", URI, "/x", "/y"],
         ["wash"],
     ],
 )
-def test_usage_errors_exit_with_2(words: list[str]) -> None:
+def test_usage_errors_are_one_line_and_exit_with_2(words: list[str]) -> None:
     done = vdc(*words)
     assert done.exit_code == 2
     assert done.stdout == ""
-    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("vdc: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_help_is_what_no_command_gets() -> None:
+    done = vdc()
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == vdc("--help").stdout
+    assert done.stderr.count("...") == 1  # in the first line: no sentence is cut off
+
+
+def test_interrupt_is_one_line(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def interrupted(*_words: object, **_options: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "copy", interrupted)
+    done = vdc("copy", URI, "/tmp/never-made", "--loop", "asyncio")
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == "vdc: interrupted"
+
+
+def test_warnings_are_marked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(logging, "root", logging.RootLogger(logging.WARNING))
+    cli._set_up_log("info")
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING):
+        logging.root.log(level, "so it is")
+    assert capsys.readouterr().err == "vdc: so it is\nvdc: warning: so it is\n"
 
 
 def test_version(monkeypatch: pytest.MonkeyPatch) -> None:

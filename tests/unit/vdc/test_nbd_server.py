@@ -283,6 +283,15 @@ async def test_live_socket_with_a_full_backlog_is_refused(tmp_path: Path) -> Non
             NbdServer(FakeDisk(MIB), tmp_path / "s").start()
 
 
+async def test_socket_of_another_kind_of_server_is_refused(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+        other.bind(str(tmp_path / "s"))
+        other.listen()
+        with pytest.raises(OSError, match="another kind of server") as caught:
+            NbdServer(FakeDisk(MIB), tmp_path / "s").start()
+    assert (caught.value.errno, caught.value.filename) == (errno.EADDRINUSE, str(tmp_path / "s"))
+
+
 async def test_a_file_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "s").write_text("precious")
     with pytest.raises(FileExistsError, match="not a socket"):
@@ -291,7 +300,7 @@ async def test_a_file_is_never_replaced(tmp_path: Path) -> None:
 
 
 async def test_overlong_path_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="too long") as caught:
+    with pytest.raises(OSError, match="at most 107 bytes") as caught:
         NbdServer(FakeDisk(MIB), tmp_path / ("x" * 120)).start()
     assert caught.value.errno == errno.ENAMETOOLONG
 

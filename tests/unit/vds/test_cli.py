@@ -88,6 +88,15 @@ def test_errors_take_one_line(
     assert error.count("\n") == 1
 
 
+def test_help_is_what_no_command_gets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _main() == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert _main("--help") == 0
+    assert capsys.readouterr().out == said.err
+    assert "\n  serve  Serve volumes until told to stop.\n" in said.err
+
+
 def test_too_many_channels_for_this_process(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

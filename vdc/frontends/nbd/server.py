@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from hypervisor.listener import check_path
 from vdc.blockdisk import BlockDisk
 
 from .connection import HANDSHAKE_LIMIT_S, Connection
@@ -184,6 +185,7 @@ class NbdServer:
 
 def _listen(path: str) -> socket.socket:
     """A listening Unix stream socket that only this user can connect to."""
+    check_path(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _explained(path):
@@ -200,12 +202,10 @@ def _listen(path: str) -> socket.socket:
 
 @contextmanager
 def _explained(path: str) -> Iterator[None]:
-    """Put the path into the error, and name the one cause that Python reports without an errno."""
+    """Put the path into the error."""
     try:
         yield
     except OSError as cause:
-        if cause.errno is None:
-            raise OSError(errno.ENAMETOOLONG, "socket path too long", path) from None
         raise OSError(cause.errno, cause.strerror, path) from None
 
 
@@ -225,4 +225,8 @@ def _remove_stale(path: str) -> None:
             return
         except BlockingIOError:  # alive: its backlog is full
             pass
+        except OSError as error:
+            if error.errno != errno.EPROTOTYPE:
+                raise
+            raise OSError(errno.EADDRINUSE, "another kind of server listens on this socket") from error
     raise OSError(errno.EADDRINUSE, "in use by a live server")
