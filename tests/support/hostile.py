@@ -168,6 +168,8 @@ class Peer:
         self.serves = True
         self.copies: list[Copy] = []
         self.seq_num = 0
+        self.is_gone = False
+        """The server hung up, as the last thing said has shown."""
         self._configured = False
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.sock.settimeout(PATIENCE_S)
@@ -183,6 +185,7 @@ class Peer:
         except PermissionError:
             return Heard.REFUSED_RIGHTS
         except (BrokenPipeError, ConnectionResetError):
+            self.is_gone = True
             return Heard.CLOSED
         return None
 
@@ -398,6 +401,11 @@ class Peer:
         while (heard := self.hear()) is Heard.RESET:
             pass
         assert heard is Heard.CLOSED
+
+    def expect_closed_after_anything(self) -> None:
+        """The server hung up, whatever it said before."""
+        while self.receive():
+            pass
 
     # -- end -------------------------------------------------------------------------------------------
 
