@@ -8,6 +8,7 @@ for a message and sleeps. An idle disk has no timer and looks at nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from time import monotonic, perf_counter
 from types import TracebackType
@@ -35,6 +36,8 @@ SAFETY_S: Final = 0.1
 """With requests outstanding the ring is looked at this often even if no message comes."""
 ROOM_S: Final = 0.001
 """How often a caller who waits for shared memory looks again."""
+
+log = logging.getLogger("vdc")
 
 ReadCallback: TypeAlias = Callable[[bytes | None, OSError | None], None]
 WriteCallback: TypeAlias = Callable[[None, OSError | None], None]
@@ -173,11 +176,14 @@ class Disk(DiskFacts):
 
     async def buffer(self, nbytes: int) -> Buffer:
         """Memory shared with the server, up to ``max_xfer`` bytes, for transfers without a copy; waits for
-        room."""
+        room.
+
+        Raises: OSError (EIO: no server within the timeout, or another volume in the place of this one).
+        """
         self._check_buffer(nbytes)
         while (buffer := self._engine.buffer(nbytes)) is None:
+            self._check_served()
             await asyncio.sleep(ROOM_S)
-            self._check_open()
         return buffer
 
     async def _run(self, requests: list[Request]) -> list[Request]:
@@ -342,7 +348,7 @@ class _Gather:
             whole = None
             if self.error is None and request.operation == READ:
                 whole = b"".join(part.result or b"" for part in self.parts)
-            self.callback(whole, self.error)
+            _report(self.callback, whole, self.error)
 
 
 def _resolve(request: Request, error: DiskError | None) -> None:
@@ -355,4 +361,12 @@ def _resolve(request: Request, error: DiskError | None) -> None:
 
 
 def _call(request: Request, error: DiskError | None) -> None:
-    request.context(request.result, error)
+    _report(request.context, request.result, error)
+
+
+def _report(callback: Callable[[Any, OSError | None], None], result: object, error: OSError | None) -> None:
+    """A callback that fails must not keep the answers behind it from being taken."""
+    try:
+        callback(result, error)
+    except Exception:
+        log.exception("a callback failed")

@@ -21,15 +21,15 @@ from typing import Final, Protocol
 
 from hypervisor.rendezvous import Hello, Transport, connect, receive_answer, send_hello
 from protocol.errors import ChannelError, ChannelLost, DiskError, ProtocolError
-from protocol.vdisk.attributes import UNKNOWN_SIZE, DiskAttributes
+from protocol.vdisk.attributes import MAX_SIZE, UNKNOWN_SIZE, DiskAttributes
 from protocol.vdisk.operations import Operation
 from protocol.vdisk.payloads import CAPACITY_NBYTES, GEOMETRY_NBYTES, CapacityLayout, parse_geometry
-from protocol.vio.extensions import Extension
+from protocol.vio.extensions import NO_EXTENSION, Extension
 
 from .buffers import Buffer
 from .guest import RING, GuestMemory
 from .requests import Request, RequestTable
-from .session import DONE, Session
+from .session import DONE, WANTED_XFER, Session
 from .states import ANSWERS_EIO, Input, State, step
 from .uri import Target
 
@@ -78,7 +78,7 @@ class Engine:
         self.instance: bytes | None = None
         self.attributes: DiskAttributes | None = None
         self.version = (0, 0)
-        self.extensions = Extension(0)
+        self.extensions = self._offered = NO_EXTENSION
         self.cause: BaseException | None = None
         """Why there is no connection, when there is none."""
         self.connections = 0
@@ -126,7 +126,7 @@ class Engine:
         Call it only with requests outstanding. Returns how many were answered.
         """
         session = self.session
-        while session is not None:
+        while session is not None and self.state is State.RUNNING:
             if answered := session.poll(most):
                 if self.table.waiting:
                     self._fill()
@@ -235,6 +235,7 @@ class Engine:
         """Begin an attempt: a socket, memory for it, and the hello."""
         target = self.target
         shared = target.transport is Transport.SHM
+        self._offered = Extension.POLLED_RING if shared else Extension.INLINE
         client_id, secret = self._identity
         hello = Hello(
             volume=target.volume,
@@ -242,7 +243,7 @@ class Engine:
             client_id=client_id,
             secret=secret,
             memory_size=0,
-            extensions=Extension.POLLED_RING if shared else Extension.INLINE,
+            extensions=self._offered,
         )
         try:
             self._sock = connect(target.socket)
@@ -256,7 +257,7 @@ class Engine:
         self._driver.changed()
 
     def _await_answer(self, sock: socket.socket, memory: GuestMemory) -> None:
-        welcome = receive_answer(sock)
+        welcome = receive_answer(sock, self._offered)
         if welcome is None:
             return
         if self.instance is not None and welcome.instance != self.instance:
@@ -312,7 +313,11 @@ class Engine:
         session.ring(sleeping=True)
 
     def _begin(self, attributes: DiskAttributes) -> None:
-        """The disk is known: requests flow."""
+        """The disk is known: requests flow. Raises: ChannelLost (it cannot be used)."""
+        if not 0 < attributes.block_size <= WANTED_XFER or not 0 < attributes.size_blocks <= MAX_SIZE:
+            raise ChannelLost(
+                f"the server's disk has {attributes.size_blocks} blocks of {attributes.block_size} bytes"
+            )
         self.attributes = attributes
         self._step(Input.READY)
         self._limit_at = self._waiting_since = self.cause = None

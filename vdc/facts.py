@@ -16,7 +16,7 @@ from .buffers import Buffer
 from .engine import Engine
 from .requests import Finish, Request
 from .session import WANTED_XFER
-from .states import State
+from .states import ANSWERS_EIO, State
 
 __all__ = ["FLUSH", "READ", "WRITE", "DiskFacts", "ReadTarget", "WriteSource"]
 
@@ -108,6 +108,11 @@ class DiskFacts:
     def _check_open(self) -> None:
         if self._engine.state is State.CLOSED:
             raise ValueError(f"disk {self.volume} is closed")
+
+    def _check_served(self) -> None:
+        self._check_open()
+        if self._engine.state in ANSWERS_EIO:
+            raise OSError(EIO, f"disk {self.volume} is {self.state}: {self._engine.cause}")
 
     def _check(self, offset: int, nbytes: int) -> None:
         block = self.block_size

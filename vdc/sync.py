@@ -110,14 +110,15 @@ class Disk(DiskFacts):
     def buffer(self, nbytes: int) -> Buffer:
         """Memory shared with the server, up to ``max_xfer`` bytes, for transfers without a copy.
 
-        Raises: MemoryError when others hold all of it: one thread cannot wait for itself.
+        Raises: MemoryError when others hold all of it: one thread cannot wait for itself; OSError (EIO: no
+            server within the timeout, or another volume in the place of this one).
         """
         self._check_buffer(nbytes)
         while (buffer := self._engine.buffer(nbytes)) is None:
             if self._engine.state is State.RUNNING and not self._engine.outstanding:
                 raise MemoryError(f"no {nbytes} bytes of shared memory left: release buffers first")
             self._advance()
-            self._check_open()
+            self._check_served()
         return buffer
 
     def _run(self, requests: list[Request]) -> list[Request]:
@@ -163,8 +164,8 @@ class Disk(DiskFacts):
         unanswered waits for all; 0 only looks.
         """
         self._engine.ring(sleeping=False)
-        if not n and self._fd >= 0:
-            self._listen(0)
+        if not n:
+            self._attend()
         self._engine.poll()
         wanted = min(n, len(self._answered) + len(self._unanswered))
         while len(self._answered) < wanted:
@@ -228,6 +229,15 @@ class Disk(DiskFacts):
         if deadline is not None and monotonic() >= deadline:
             engine.tick()
         engine.poll()
+
+    def _attend(self) -> None:
+        """Do what is due without waiting: a program that only looks must not miss that the server is back."""
+        deadline = self._engine.deadline
+        if deadline is not None and monotonic() >= deadline:
+            self._engine.tick()
+        self.changed()
+        if self._fd >= 0:
+            self._listen(0)
 
     def _listen(self, timeout: float | None) -> None:
         """Take what the server sends within ``timeout`` seconds; None waits for ever."""

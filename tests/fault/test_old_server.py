@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
 import socket
 import threading
@@ -24,6 +25,7 @@ from protocol.vdisk.descriptor import Request, parse_entry
 from protocol.vdisk.operations import Operation, operations_mask
 from protocol.vdisk.payloads import build_geometry, default_geometry
 from protocol.vdisk.ring import ServerRing
+from protocol.vdisk.status import WireErrno
 from protocol.vio.extensions import NO_EXTENSION
 from protocol.vio.messages import Version
 
@@ -36,6 +38,8 @@ class OldServer:
     def __init__(self, path: Path) -> None:
         self.disk = bytearray(SIZE)
         self.versions: list[Version] = []
+        self.status = 0
+        """What every request is answered with."""
         self._listener = Listener(path)
         self._stop, self._stopped = socket.socketpair()
         self._thread = threading.Thread(target=self._serve)
@@ -87,7 +91,7 @@ class OldServer:
                             stack.accept_ring()
                         elif isinstance(event, DescriptorsReady) and ring is not None:
                             self._execute(parse_entry(ring.take(event.start_idx)), memory)
-                            ring.finish(event.start_idx, 0, self._nbytes)
+                            ring.finish(event.start_idx, self.status, self._nbytes)
                             stack.complete(event.batch, event.start_idx)
                     while (output := stack.next_output()) is not None:
                         if isinstance(output, QueueConfigured):
@@ -146,3 +150,15 @@ async def test_without_a_thread_of_its_own_too(server: OldServer, tmp_path: Path
     async with await vdc.open(f"vdisk+unix:///old?socket={tmp_path / 'old.sock'}") as disk:
         await disk.pwrite(512, b"async" * 512 + bytes(512))
         assert (await disk.pread(512, 3072)).startswith(b"asyncasync")
+
+
+async def test_a_server_that_does_not_tell_the_size_is_left_at_once(
+    server: OldServer, tmp_path: Path
+) -> None:
+    server.status = WireErrno.EIO
+    uri = f"vdisk+unix:///old?socket={tmp_path / 'old.sock'}"
+    async with asyncio.timeout(10):
+        with pytest.raises(ChannelLost, match="does not tell the disk's size"):
+            await vdc.open(uri)
+    with pytest.raises(ChannelLost, match="does not tell the disk's size"):
+        await asyncio.to_thread(vdc.connect, uri)

@@ -113,6 +113,26 @@ def test_the_only_request_ever_made_is_sent_again(
         disk.close()
 
 
+def test_a_program_that_only_looks_finds_the_server_that_is_back(
+    tmp_path: Path, image: Path, transport: str
+) -> None:
+    with VdsServer(tmp_path, {"disk": str(image)}) as vds:
+        disk = vdc.connect(vds.uri("disk", transport=transport))
+        vds.kill()
+        token = disk.submit_write(0, b"seen" * 128)
+        assert disk.wait(0) == []
+        vds.start()
+        answers: list[object] = []
+
+        def look() -> bool:
+            answers.extend(disk.wait(0))
+            return bool(answers)
+
+        wait_until(look, "the answer")
+        assert answers == [(token, None)]
+        disk.close()
+
+
 def test_every_request_is_answered_once_and_the_oldest_write_first(
     tmp_path: Path, image: Path, transport: str, pause: Path
 ) -> None:
@@ -183,6 +203,8 @@ def test_other_data_under_the_same_name_is_refused_until_the_disk_is_opened_agai
             disk.pread(0, 512)
         assert caught.value.errno == errno.EIO
         assert disk.state == "replaced"
+        with pytest.raises(OSError, match="replaced"):
+            disk.buffer(512)
         disk.close()
         with vdc.connect(vds.uri("disk", transport=transport)) as again:
             assert again.pread(0, 512) == bytes(512)

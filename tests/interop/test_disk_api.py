@@ -127,6 +127,19 @@ async def test_callbacks_get_the_data_or_the_error(uri: str, vds: VdsServer) -> 
     assert loop.is_running()
 
 
+async def test_a_callback_that_fails_keeps_no_other_waiting(
+    uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(data: object, error: object) -> None:
+        raise RuntimeError("what a program does wrong")
+
+    async with await vdc.open(uri) as disk, asyncio.timeout(10):
+        for _ in range(300):  # more than there are places in the ring
+            disk.submit_read(0, 512, fail)
+        assert len(await disk.pread(0, 512)) == 512
+    assert caplog.text.count("RuntimeError: what") == 300
+
+
 async def test_an_error_of_one_part_is_the_error_of_the_whole(vds: VdsServer) -> None:
     async with await vdc.open(vds.uri("bad")) as disk:
         with pytest.raises(DiskError) as caught:
