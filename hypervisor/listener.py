@@ -150,7 +150,7 @@ def _check_directory(directory: str) -> None:
     status = os.stat(directory)
     open_to_all = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
     if open_to_all or status.st_uid not in default_uids():
-        sentence = "belongs to, or can be changed by, other users: put the socket into a directory of your own"
+        sentence = "belongs to, or can be changed by, other users: take a directory of your own"
         raise OSError(errno.EPERM, sentence, directory)
 
 
