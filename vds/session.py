@@ -93,7 +93,7 @@ class Session:
         try:
             self.channel.queue_configured()
         except ChannelError as cause:  # the client hung up as soon as it was welcomed
-            self._end(cause)
+            self.lost(cause)
 
     async def stop(self, reason: str) -> None:
         """End the channel in order: take no more, let what runs end, flush, close. Harmless when done
@@ -111,7 +111,7 @@ class Session:
             self.closed.set_result(None)
         await asyncio.shield(self.closed)
 
-    def _end(self, reason: object) -> None:
+    def lost(self, reason: object) -> None:
         """The channel is lost: stop in the background."""
         if not self._stopping:
             self._spawn(self.stop(str(reason)))
@@ -125,7 +125,7 @@ class Session:
                 raise ChannelLost(f"more than {MAX_UNREAD} messages during a reset")
             self._digest()
         except (ChannelError, ProtocolError) as cause:
-            self._end(cause)
+            self.lost(cause)
 
     def _digest(self) -> None:
         while self._unread and not self.resetting:
@@ -133,11 +133,12 @@ class Session:
             _RECEIVED[type(item)](self, item)
             self._events()
         if self.resetting:  # what is under way goes on, what is new waits
-            waiting = [item for item in self._unread if not isinstance(item, CopyDone)]
-            for item in self._unread:
+            unread, self._unread = self._unread, deque()
+            for item in unread:
                 if isinstance(item, CopyDone):
                     self._copied(item)
-            self._unread = deque(waiting)
+                elif not isinstance(item, Push):  # what is pushed is of the session that ends, and long
+                    self._unread.append(item)
         self.settle()
 
     def _packet(self, packet: bytes) -> None:
@@ -166,7 +167,7 @@ class Session:
             if self._port is not None and not self.resetting:
                 self._port.resume()
         except (ChannelError, ProtocolError) as cause:
-            self._end(cause)
+            self.lost(cause)
             return
         if self.channel.wants_write != self._writing and not self._stopping:
             self._watch_writing(self.channel.wants_write)
@@ -243,7 +244,7 @@ class Session:
     def _ready(self, event: SessionReady) -> None:
         if self._port is None:  # in-band mode has no ring
             self._port = self._make_port(None)
-        self.log.info("%s serves %s", self.export.name, "ring" if self.polled else "messages")
+        self.log.info("attached, %s", "polled ring" if self.polled else "doorbell messages")
 
     def _descriptors(self, event: DescriptorsReady) -> None:
         assert self._port is not None
@@ -272,7 +273,7 @@ class Session:
         self.log.info("reset (%s): %s", "full" if event.full else "soft", event.cause)
         now = monotonic()
         if len(self._resets) == MAX_RESETS_A_SECOND and now - self._resets[0] < 1.0:
-            self._end(f"more than {MAX_RESETS_A_SECOND} resets in a second")
+            self.lost(f"more than {MAX_RESETS_A_SECOND} resets in a second")
             return
         self._resets.append(now)
         self.resetting = True
@@ -289,7 +290,7 @@ class Session:
         try:
             self._digest()
         except (ChannelError, ProtocolError) as cause:
-            self._end(cause)
+            self.lost(cause)
 
     async def _drain(self) -> None:
         """Wait until nothing of this channel runs, make what was written stable, and forget the ring."""
