@@ -71,7 +71,7 @@ def test_a_request_for_what_is_not_there_has_a_status_and_the_session_goes_on(
     running: Peer, victim: Victim, case: str
 ) -> None:
     operation, asked, status, nbytes = STATUSES[case]
-    options = dict(asked)
+    options: dict[str, Any] = dict(asked)
     before = victim.image.read_bytes()
     running.fill(b"\xee" * 2048)
     running.post(3, operation, options.pop("addr", 0), options.pop("nbytes"), **options)

@@ -368,9 +368,9 @@ class Peer:
 
     # -- what must come back ---------------------------------------------------------------------------
 
-    def expect_served(self, index: int, operation: int, addr: int, nbytes: int, **more: int) -> None:
+    def expect_served(self, index: int, operation: int, addr: int, nbytes: int) -> None:
         """A request by the book is answered with status 0."""
-        self.post(index, operation, addr, nbytes, **more)
+        self.post(index, operation, addr, nbytes)
         message = self.announce(index)
         assert self.hear() == answered(message, 2)
         assert self.result(index) == (Dstate.DONE, 0, nbytes)
