@@ -19,7 +19,7 @@ from protocol.errors import DiskError
 from protocol.vdisk.payloads import Geometry, parse_geometry
 
 from .buffers import Buffer
-from .engine import Engine
+from .engine import ANSWERS_A_TURN, Engine
 from .facts import READ, DiskFacts, ReadTarget, WriteSource
 from .requests import Request
 from .states import State
@@ -29,9 +29,6 @@ __all__ = ["Disk", "open"]
 
 SLICE_S: Final = 20e-6
 """How long a turn looks before others on the loop get theirs; a loop turn costs about a tenth of it."""
-ANSWERS_A_TURN: Final = 8
-"""Requests answered before those who waited for them run: a server that gets no work for longer than it looks
-at the ring goes to sleep, and waking it costs more than a few turns of the loop."""
 SAFETY_S: Final = 0.1
 """With requests outstanding the ring is looked at this often even if no message comes."""
 ROOM_S: Final = 0.001

@@ -33,7 +33,7 @@ from .session import DONE, WANTED_XFER, Session
 from .states import ANSWERS_EIO, Input, State, step
 from .uri import Target
 
-__all__ = ["Driver", "Engine"]
+__all__ = ["ANSWERS_A_TURN", "Driver", "Engine"]
 
 RENDEZVOUS_LIMIT_S: Final = 10.0
 """A server that accepts and says nothing is given up after this; the same limit holds on its side."""
@@ -41,6 +41,9 @@ HANDSHAKE_LIMIT_S: Final = 75.0
 """A server may wait about 50 s for a backend while it negotiates attributes. Source: Solaris vds.c."""
 OUT_OF_ORDER_S: Final = 5e-6
 """How often a look at the oldest request's entry becomes one at all of them."""
+ANSWERS_A_TURN: Final = 8
+"""Requests answered before those who waited for them go on: a server that gets no work for longer than it
+looks at the ring goes to sleep, and waking it costs more than a few turns."""
 RETRY_FIRST_S: Final = 0.01
 RETRY_MOST_S: Final = 0.25
 """Attempts to reach a lost server double their distance up to this: quick for a restart, cheap for an
@@ -108,13 +111,15 @@ class Engine:
                 self._waiting_since = self._clock()
                 self._driver.changed()
 
-    def poll(self) -> int:
-        """Answer what the server has finished, then send what waited for room. Returns how many were
-        answered."""
+    def poll(self, most: int = RING.num_descriptors) -> int:
+        """Answer what the server has finished, about ``most`` of it, then send what waited for room.
+
+        Returns how many were answered.
+        """
         session = self.session
         if session is None or self.state is not State.RUNNING:
             return 0
-        answered = session.poll()
+        answered = session.poll(most)
         if answered and self.table.waiting:
             self._fill()
         return answered

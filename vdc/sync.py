@@ -19,7 +19,7 @@ from protocol.errors import DiskError
 from protocol.vdisk.payloads import Geometry, parse_geometry
 
 from .buffers import Buffer
-from .engine import Engine
+from .engine import ANSWERS_A_TURN, Engine
 from .facts import READ, DiskFacts, ReadTarget, WriteSource
 from .requests import Request
 from .states import State
@@ -157,8 +157,8 @@ class Disk(DiskFacts):
         return self._start(self._flush(self._collect))
 
     def wait(self, n: int = 1) -> list[tuple[int, bytes | DiskError | None]]:
-        """Wait until at least ``n`` of what was submitted is answered; returns all that is, as (token,
-        result).
+        """Wait until at least ``n`` of what was submitted is answered; returns them, and a few more that are,
+        as (token, result).
 
         A result is the bytes read, None, or the DiskError that the request ended with. ``n`` above the number
         unanswered waits for all; 0 only looks.
@@ -166,7 +166,7 @@ class Disk(DiskFacts):
         self._engine.ring(sleeping=False)
         if not n:
             self._attend()
-        self._engine.poll()
+        self._engine.poll(max(n, ANSWERS_A_TURN))
         wanted = min(n, len(self._answered) + len(self._unanswered))
         while len(self._answered) < wanted:
             self._advance()
@@ -206,7 +206,7 @@ class Disk(DiskFacts):
             span = self._patience.span()
             if span:
                 engine.ring(sleeping=False)
-                if engine.watch(perf_counter() + span):
+                if engine.watch(perf_counter() + span, ANSWERS_A_TURN):
                     self._patience.paid()
                     return
                 self._patience.vain()
