@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -529,3 +530,22 @@ def test_entries_that_skip_one_wait_for_it(polled: Peer) -> None:
     ring_doorbell(polled, 2)
     wait_until(lambda: polled.result(1) == (Dstate.DONE, 0, 512), "both to be served")
     assert polled.result(0) == (Dstate.DONE, 0, 512)
+
+
+def resident_kib(pid: int) -> int:
+    """What a process holds in memory. Source: Linux proc(5), /proc/pid/status."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(status.partition("VmRSS:")[2].split()[0])
+
+
+def test_what_is_pushed_during_a_reset_is_not_kept(pushing: Peer, victim: Victim) -> None:
+    """A client that answers no COPY makes its own reset last, and could fill memory meanwhile."""
+    pushing.serves = False
+    pushing.announce(0)
+    pushing.hear_copies(1)
+    before = resident_kib(victim.vds.pid)
+    pushing.say(data(7, 1))  # out of sequence
+    for _ in range(24):
+        for piece in range(256):
+            pushing.record(Push([(0, bytes(32768))], [], more=piece < 255))
+    assert resident_kib(victim.vds.pid) - before < 64 * 1024

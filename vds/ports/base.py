@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from protocol.errors import CookieError, RemoteProtocolError, RingError
+from protocol.errors import ChannelLost, CookieError, RemoteProtocolError, RingError
 from protocol.vdisk.descriptor import Request
 from protocol.vdisk.operations import BLOCK_IO, Operation
 from protocol.vdisk.status import WireErrno
@@ -122,7 +122,10 @@ class Port(ABC):
 
     def _pull_again(self) -> None:
         self._pulling = False
-        self.pull()
+        try:
+            self.pull()
+        except ChannelLost as cause:
+            self.session.lost(cause)
         self.session.settle()
 
     def _after(self, index: int) -> int:
@@ -193,12 +196,15 @@ class Port(ABC):
         Source: Solaris ldc_shm.c: shadow memory starts as zeros and is copied out whole.
         """
         assert isinstance(work, GuestWork)
-        if self.session.resetting:  # nobody waits for the answer any more
-            self.ended(work)
-        elif work.operation != READ:
-            self.finish(work)
-        else:
-            self._read_done(work)
+        try:
+            if self.session.resetting:  # nobody waits for the answer any more
+                self.ended(work)
+            elif work.operation != READ:
+                self.finish(work)
+            else:
+                self._read_done(work)
+        except ChannelLost as cause:  # on its way to the guest; the end of the session ends it
+            self.session.lost(cause)
 
     def _read_done(self, work: GuestWork) -> None:
         good = 0 if work.status else work.count

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from hypervisor.memory import CopiedMemory
 from hypervisor.ranges import cut_cookies
@@ -24,6 +25,9 @@ MAX_LENT: Final = 64 * 1024 * 1024
 """Bytes of private buffers that one channel may hold; the next requests wait in its ring."""
 
 
+Lending: TypeAlias = Callable[[GuestWork, Step], None]
+
+
 class CopiedPort(Port):
     """Guest memory by COPY: a shadow of the ring, private buffers, and as many copies under way as the
     channel takes.
@@ -38,6 +42,8 @@ class CopiedPort(Port):
         super().__init__(session, ring)
         self._memory = memory
         self._lent = 0  # bytes of private buffers
+        self._held: deque[tuple[Lending, GuestWork, Step]] = deque()  # requests that wait for such bytes
+        self._letting_go = False
         self._pieces: list[tuple[int, Buffer]] = []  # inline: what the next message takes along
         if cookie is not None and ring is not None:
             self._ring = ServerRing(memory.map_ring(cookie, ring.nbytes), ring)
@@ -47,13 +53,16 @@ class CopiedPort(Port):
         return super().has_room and self._lent < MAX_LENT and not self.session.channel.congested
 
     def lend(self, work: GuestWork, then: Step) -> None:
-        self._charge(work)
+        self._with_room(self._lend, work, then)
+
+    def _lend(self, work: GuestWork, then: Step) -> None:
         work.buffers = [memoryview(bytearray(work.requested))]
         then(work)
 
     def fetch(self, work: GuestWork, then: Step) -> None:
-        self._charge(work)
+        self._with_room(self._fetch, work, then)
 
+    def _fetch(self, work: GuestWork, then: Step) -> None:
         def fetched(data: bytes | CookieError) -> None:
             if isinstance(data, CookieError):
                 self.fault(work, data)
@@ -64,9 +73,41 @@ class CopiedPort(Port):
 
         self._memory.copy_in(work.cookies, work.requested, fetched)
 
-    def _charge(self, work: GuestWork) -> None:
+    def _with_room(self, go_on: Lending, work: GuestWork, then: Step) -> None:
+        """Go on when there is memory for ``work``; there is for one request alone, whatever it asks for.
+
+        ``has_room`` is not enough: entries whose COPY is under way, and in-band messages, are not known yet,
+        or not asked, when it is looked at.
+        """
+        if self._held or not self._fits(work):
+            self._held.append((go_on, work, then))
+            return
         work.charged = work.requested
         self._lent += work.charged
+        go_on(work, then)
+
+    def _fits(self, work: GuestWork) -> bool:
+        return not self._lent or self._lent + work.requested <= MAX_LENT
+
+    def _let_go(self) -> None:
+        """Go on with what was held, as far as there is room; a loop, since one may end at once."""
+        if self._letting_go:
+            return
+        self._letting_go = True
+        try:
+            while self._held and self._fits(self._held[0][1]):
+                go_on, work, then = self._held.popleft()
+                if self.session.resetting:
+                    self.ended(work)
+                    continue
+                work.charged = work.requested
+                self._lent += work.charged
+                try:
+                    go_on(work, then)
+                except CookieError as cause:
+                    self.fault(work, cause)
+        finally:
+            self._letting_go = False
 
     def store(self, work: GuestWork, then: Step) -> None:
         (data,) = work.buffers
@@ -126,7 +167,10 @@ class CopiedPort(Port):
     def ended(self, work: GuestWork | None = None) -> None:
         if work is not None:
             self._lent -= work.charged
+            work.charged = 0
         super().ended(work)
+        if self._held:
+            self._let_go()
 
     def take_pieces(self) -> list[tuple[int, Buffer]]:
         pieces, self._pieces = self._pieces, []
