@@ -9,14 +9,29 @@ it needs: then looks become rarer, and one that pays restores them.
 
 from __future__ import annotations
 
+import os
+import platform
 from typing import Final
 
-__all__ = ["Patience"]
+__all__ = ["Patience", "polling"]
 
 LONG: Final = 4
 """A long look is so many times the usual one: 200 µs, twice what waking another processor takes at worst."""
 MOST_LEFT_OUT: Final = 64
 """Looks left out at most between two tries: the price of finding out that it pays again."""
+
+
+def polling(poll_us: int) -> tuple[int, str]:
+    """Return how long this machine should poll, and why not as long as asked.
+
+    Polling on one core keeps the peer from working, and elsewhere than on x86-64 stores become visible in
+    any order, so that every publication needs a system call.
+    """
+    if poll_us and len(os.sched_getaffinity(0)) < 2:
+        return 0, "polling is off: there is one processor only"
+    if poll_us and platform.machine() != "x86_64":
+        return 0, f"polling is off: it is for x86_64, this is {platform.machine()}"
+    return poll_us, ""
 
 
 class Patience:

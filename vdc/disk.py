@@ -14,13 +14,12 @@ from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Any, Final, TypeAlias
 
-from hypervisor.patience import Patience
 from protocol.errors import DiskError
 from protocol.vdisk.payloads import Geometry, parse_geometry
 
 from .buffers import Buffer
 from .engine import ANSWERS_A_TURN, Engine
-from .facts import READ, DiskFacts, ReadTarget, WriteSource
+from .facts import READ, DiskFacts, ReadTarget, WriteSource, make_patience
 from .requests import Request
 from .states import State
 from .uri import Target
@@ -69,7 +68,7 @@ class Disk(DiskFacts):
 
     def __init__(self, target: Target, *, poll_us: int, wait_s: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._patience = Patience(poll_us / 1e6)
+        self._patience = make_patience(poll_us)
         self._quiet_at = 0.0  # when to stop looking at the ring; 0: not looking yet
         self._scheduled = False
         self._fd = -1

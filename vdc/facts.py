@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from errno import EIO, EROFS
 from typing import Final, TypeAlias
 
+from hypervisor.patience import Patience, polling
 from hypervisor.rendezvous import Transport
 from protocol.errors import DiskError
 from protocol.vdisk.operations import SLICE_NONE, Operation
@@ -18,7 +20,7 @@ from .requests import Finish, Request
 from .session import WANTED_XFER
 from .states import ANSWERS_EIO, State
 
-__all__ = ["FLUSH", "READ", "WRITE", "DiskFacts", "ReadTarget", "WriteSource"]
+__all__ = ["FLUSH", "READ", "WRITE", "DiskFacts", "ReadTarget", "WriteSource", "make_patience"]
 
 READ: Final = int(Operation.BREAD)  # plain ints hash, compare and pack faster than enum members
 WRITE: Final = int(Operation.BWRITE)
@@ -26,6 +28,16 @@ FLUSH: Final = int(Operation.FLUSH)
 
 WriteSource: TypeAlias = bytes | bytearray | memoryview | Buffer
 ReadTarget: TypeAlias = bytearray | memoryview | Buffer
+
+log = logging.getLogger("vdc")
+
+
+def make_patience(poll_us: int) -> Patience:
+    """How long a disk looks for answers before it sleeps: as asked, where this machine can poll at all."""
+    poll_us, why = polling(poll_us)
+    if why:
+        log.info(why)
+    return Patience(poll_us / 1e6)
 
 
 class DiskFacts:

@@ -14,13 +14,12 @@ from time import monotonic, perf_counter, sleep
 from types import TracebackType
 from typing import Final
 
-from hypervisor.patience import Patience
 from protocol.errors import DiskError
 from protocol.vdisk.payloads import Geometry, parse_geometry
 
 from .buffers import Buffer
 from .engine import ANSWERS_A_TURN, Engine
-from .facts import READ, DiskFacts, ReadTarget, WriteSource
+from .facts import READ, DiskFacts, ReadTarget, WriteSource, make_patience
 from .requests import Request
 from .states import State
 from .uri import Target
@@ -52,7 +51,7 @@ class Disk(DiskFacts):
     """
 
     def __init__(self, target: Target, poll_us: int) -> None:
-        self._patience = Patience(poll_us / 1e6)
+        self._patience = make_patience(poll_us)
         self._poll = select.poll()
         self._fd = -1
         self._events = 0

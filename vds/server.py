@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import platform
 import resource
 from collections.abc import Awaitable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
+from hypervisor.patience import polling
 from hypervisor.rendezvous import Listener
 from vds.admission import PENDING_LIMIT, Admission
 from vds.config import Config
@@ -23,7 +22,7 @@ from vds.execute import Executor
 from vds.export import Export, open_export
 from vds.poller import Poller
 
-__all__ = ["Server", "polling", "reserve_descriptors"]
+__all__ = ["Server", "reserve_descriptors"]
 
 FDS_PER_CHANNEL: Final = 2
 """A socket, and the mapping of the client's memory."""
@@ -35,19 +34,6 @@ LAST_WORDS_S: Final = 1.0
 log = logging.getLogger("vds")
 
 _T = TypeVar("_T")
-
-
-def polling(poll_us: int) -> tuple[int, str]:
-    """Return how long this machine should poll, and why not as long as asked.
-
-    Polling on one core keeps the client from working, and elsewhere than on x86-64 stores become visible in
-    any order, so that every publication needs a system call.
-    """
-    if poll_us and len(os.sched_getaffinity(0)) < 2:
-        return 0, "polling is off: there is one processor only"
-    if poll_us and platform.machine() != "x86_64":
-        return 0, f"polling is off: it is for x86_64, this is {platform.machine()}"
-    return poll_us, ""
 
 
 def reserve_descriptors(max_channels: int, volumes: int) -> None:

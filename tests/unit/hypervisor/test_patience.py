@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from hypervisor.patience import LONG, MOST_LEFT_OUT, Patience
+import os
+import platform
+
+import pytest
+
+from hypervisor.patience import LONG, MOST_LEFT_OUT, Patience, polling
 
 
 def test_no_time_to_look_is_no_time_ever() -> None:
@@ -50,3 +55,15 @@ def test_one_that_pays_restores_them() -> None:
     patience.vain()
     patience.vain()
     assert left_out(patience) == 1
+
+
+def test_polling_needs_two_processors_of_the_right_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert polling(50) == (50, "")
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    assert polling(50)[0] == 0
+    assert "aarch64" in polling(50)[1]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    assert polling(50)[0] == 0
+    assert polling(0) == (0, "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import platform
 import resource
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from vds import server as server_module
 from vds.config import make_config
 from vds.execute import Work
 from vds.export import Export
-from vds.server import Server, polling, reserve_descriptors
+from vds.server import Server, reserve_descriptors
 from vds.volume import Volume
 
 Serve = Callable[..., Server]
@@ -171,18 +170,11 @@ def test_what_cannot_be_opened_leaves_nothing_open(tmp_path: Path) -> None:
     assert not (tmp_path / "vds.sock").exists()
 
 
-async def test_polling_needs_two_processors_of_the_right_kind(
+async def test_a_server_that_cannot_poll_says_so_first(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
-    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    assert polling(50) == (50, "")
-    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    assert polling(50)[0] == 0
-    assert "aarch64" in polling(50)[1]
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
-    assert polling(0) == (0, "")
     serve("disk0=null:1M")
     assert caplog.messages[0] == "polling is off: there is one processor only"
 
