@@ -162,6 +162,11 @@ class Admission:
         if received is not None:
             self._forget(pending)
             hello, fd = received
+            if len(self._tasks) >= PENDING_LIMIT:  # so many wait for their old sessions: they count as well
+                if fd is not None:
+                    os.close(fd)
+                self._refuse(pending, _Refusal(errno.EBUSY, "too many clients wait for their old sessions"))
+                return
             task = self._loop.create_task(self._admit(pending, hello, fd))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -327,6 +327,31 @@ async def test_client_does_not_wait_for_ever(make: Make, monkeypatch: pytest.Mon
     stuck.free.set()
 
 
+async def test_clients_that_wait_are_not_without_number(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission_module, "PENDING_LIMIT", 2)
+    inn = make()
+    stuck = await _with_stuck_session(inn, monkeypatch)
+    waiting = []
+    for _ in range(2):
+        caller = inn.call()
+        caller.hello(client_id=CLIENT, secret=SECRET)
+        waiting.append(asyncio.ensure_future(caller.answer()))
+    open_now: list[int] = []
+    for _ in range(2):
+        caller = inn.call()
+        caller.hello(client_id=CLIENT, secret=SECRET)
+        with pytest.raises(Refused, match="too many") as caught:
+            await caller.answer()
+        assert caught.value.errno == errno.EBUSY
+        caller.close()
+        open_now.append(len(os.listdir("/proc/self/fd")))
+    assert open_now[0] == open_now[1]
+    stuck.free.set()
+    await asyncio.wait(waiting)
+    for answer in waiting:
+        answer.exception()
+
+
 @pytest.mark.parametrize("transport", [Transport.SHM, Transport.SOCKET])
 async def test_client_that_waits_when_the_server_stops(
     make: Make, monkeypatch: pytest.MonkeyPatch, transport: Transport
