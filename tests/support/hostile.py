@@ -52,7 +52,7 @@ __all__ = [
     "wish",
 ]
 
-PATIENCE_S: Final = 10.0
+PATIENCE_S: Final = 30.0
 """A server that says nothing for so long is wedged."""
 
 TABLE_ENTRIES: Final = 1024
