@@ -11,7 +11,7 @@ from protocol.ldc.packet import PACKET_SIZE
 
 from .records import PIECE, PUSH, RECORD_LIMIT, Push
 
-__all__ = ["PACKETS_LIMIT", "UNSPLIT", "cut_push"]
+__all__ = ["GROUP", "PACKETS_LIMIT", "UNSPLIT", "cut_push", "groups"]
 
 UNSPLIT: Final = 32 * 1024
 """Pieces up to this length are never cut: a ring entry, or a run of them, arrives whole."""
@@ -19,7 +19,26 @@ UNSPLIT: Final = 32 * 1024
 PACKETS_LIMIT: Final = 512
 """Packets in one PUSH: a queue full of them, half of a record."""
 
+GROUP: Final = 8 * 1024 * 1024
+"""Bytes of one group, half of what a receiver takes: a long answer becomes several groups."""
+
 _ROOM: Final = RECORD_LIMIT - PUSH.size
+
+
+def groups(
+    pieces: Sequence[tuple[int, wire.Buffer]], packets: Sequence[bytes]
+) -> Iterator[tuple[Sequence[tuple[int, wire.Buffer]], Sequence[bytes]]]:
+    """Yield ``pieces`` in runs of about ``GROUP`` bytes, in order; ``packets`` go with the last.
+
+    A receiver bounds what it keeps of a group until its packets come, so that no sender can fill its memory.
+    """
+    start = size = 0
+    for index, (_, data) in enumerate(pieces):
+        if size and size + len(data) > GROUP:
+            yield pieces[start:index], ()
+            start, size = index, 0
+        size += len(data)
+    yield pieces[start:], packets
 
 
 def cut_push(pieces: Sequence[tuple[int, wire.Buffer]], packets: Sequence[bytes]) -> Iterator[Push]:

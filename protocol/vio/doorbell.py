@@ -73,10 +73,14 @@ class ServerDoorbell:
     def received(self, doorbell: Doorbell) -> None:
         """Take the client's message; look at the ring next, then call :meth:`due`.
 
-        Raises: RingError (no such state or entry; more completions consumed than were published).
+        A message may be old: the ring may have gone round since it was sent. But messages come in order, so
+        its count lies between the last one and ours.
+
+        Raises: RingError (no such state or entry; more completions consumed than were published, or fewer
+            than before).
         """
         _check(doorbell, self._num_descriptors)
-        if (self._published - doorbell.completions) & _MASK > self._num_descriptors:
+        if (self._published - doorbell.completions) & _MASK > (self._published - self._consumed) & _MASK:
             raise RingError(
                 Layer.VIO,
                 Reaction.RESET,

@@ -14,7 +14,7 @@ import pytest
 import vdc
 from protocol.errors import DiskError
 from tests.support.daemons import VdcServer, VdsServer
-from tests.support.waiting import more_written, wait_until
+from tests.support.waiting import more_written, still, wait_until
 
 KILLS = 5
 MiB = 1024 * 1024
@@ -41,8 +41,9 @@ def test_fio_does_not_notice_that_the_server_is_killed_five_times(
     tmp_path: Path, image: Path, transport: str
 ) -> None:
     """Every kill finds requests in flight and every one of them is sent again, or the test proves nothing."""
+    hold = tmp_path / "hold"
     with (
-        VdsServer(tmp_path, {"disk": f"{image},wce,delay-write=2ms"}) as vds,
+        VdsServer(tmp_path, {"disk": f"{image},wce,delay-write=2ms,pause-file={hold}"}) as vds,
         VdcServer(vds.uri("disk", transport=transport), tmp_path, "--log-level=info") as front,
     ):
         fio = subprocess.Popen(
@@ -67,8 +68,11 @@ def test_fio_does_not_notice_that_the_server_is_killed_five_times(
         try:
             for number in range(KILLS):
                 wait_until(more_written(vds.pid, MiB), "writes to reach the server")
+                hold.touch()  # the server takes requests and answers none: fio's queue fills up there
+                wait_until(still(vds.pid), "the server to hold what it has")
                 assert fio.poll() is None, "fio ended before the last kill: nothing was tested"
                 vds.kill()
+                hold.unlink()
                 front.wait_for("lost the server", count=number + 1)
                 vds.start()
                 front.wait_for("running again", count=number + 1)

@@ -258,3 +258,11 @@ def test_buffers_outlive_the_disk(uri: str) -> None:
     buffer.view[:4] = b"mine"
     buffer.release()
     buffer.release()
+
+
+async def test_deep_reads_of_the_longest_kind_keep_the_session(uri: str) -> None:
+    """All that a server answers in one turn is more than a channel takes in one piece."""
+    async with await vdc.open(uri) as disk:
+        data = await asyncio.gather(*(disk.pread(0, 4 * MiB) for _ in range(16)))
+        assert {len(part) for part in data} == {4 * MiB}
+        assert disk.counters["connections"] == 1

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
-__all__ = ["more_written", "wait_until"]
+__all__ = ["more_written", "still", "wait_until"]
 
 LIMIT_S = 30.0
 STEP_S = 0.005
@@ -26,9 +26,24 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
 def more_written(pid: int, nbytes: int) -> Callable[[], bool]:
     """A condition: process ``pid`` has written ``nbytes`` more than now, as the kernel counts its calls."""
 
-    def written() -> int:
-        fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
-        return int(fields["wchar"])
+    floor = _written(pid) + nbytes
+    return lambda: _written(pid) >= floor
 
-    floor = written() + nbytes
-    return lambda: written() >= floor
+
+def still(pid: int, looks: int = 20) -> Callable[[], bool]:
+    """A condition: process ``pid`` has written nothing for so many looks in a row."""
+    last, unchanged = -1, 0
+
+    def is_still() -> bool:
+        nonlocal last, unchanged
+        now = _written(pid)
+        unchanged = unchanged + 1 if now == last else 0
+        last = now
+        return unchanged >= looks
+
+    return is_still
+
+
+def _written(pid: int) -> int:
+    fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+    return int(fields["wchar"])

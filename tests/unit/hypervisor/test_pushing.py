@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from hypervisor.pushing import PACKETS_LIMIT, UNSPLIT, cut_push
+from hypervisor.pushing import GROUP, PACKETS_LIMIT, UNSPLIT, cut_push, groups
 from hypervisor.records import RECORD_LIMIT, Push, build_record, parse_record
 
 PACKET = bytes(range(64))
@@ -67,3 +67,22 @@ def test_views_are_sent_as_they_are() -> None:
     (record,) = cut_push([(0, memoryview(memory))], [])
     memory[:] = b"changed!"
     assert bytes(record.pieces[0][1]) == b"changed!"
+
+
+def test_what_fits_is_one_group_with_its_packets() -> None:
+    pieces = [(0, bytes(8)), (8, bytes(16))]
+    assert list(groups(pieces, [PACKET])) == [(pieces, [PACKET])]
+    assert list(groups([], [PACKET])) == [([], [PACKET])]
+
+
+def test_a_long_answer_is_several_groups_in_order_and_the_packets_come_last() -> None:
+    pieces = [(number, bytes(GROUP // 4)) for number in range(16)]
+    made = list(groups(pieces, [PACKET]))
+    assert [piece for group, _ in made for piece in group] == pieces
+    assert [packets for _, packets in made] == [(), (), (), [PACKET]]
+    assert all(sum(len(data) for _, data in group) <= GROUP for group, _ in made)
+
+
+def test_a_piece_longer_than_a_group_is_a_group_of_its_own() -> None:
+    pieces = [(0, bytes(8)), (8, bytes(GROUP + 8)), (1 << 40, bytes(8))]
+    assert [len(group) for group, _ in groups(pieces, ())] == [1, 1, 1]

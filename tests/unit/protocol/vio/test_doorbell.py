@@ -214,3 +214,20 @@ def test_client_refuses_what_no_server_could_mean(doorbell: Doorbell, reaction: 
     with pytest.raises(RingError) as caught:
         bell.received(doorbell)
     assert caught.value.reaction is reaction
+
+
+def test_an_old_doorbell_is_no_fault_however_often_the_ring_went_round() -> None:
+    bell = ServerDoorbell(polls=True, num_descriptors=4)
+    bell.received(Doorbell(1, 2, ProcState.ACTIVE, 0))
+    bell.completed(9)  # the client looks by itself: it consumes and posts, and tells nobody
+    bell.received(Doorbell(2, 3, ProcState.STOPPED, 0))  # sent long ago
+    assert bell.due(1, stopping=False) == Doorbell(2, 1, ProcState.ACTIVE, 9)
+
+
+@pytest.mark.parametrize("completions", [10, 2, 0, 1 << 31])
+def test_a_count_beyond_ours_or_before_the_last_is_a_fault(completions: int) -> None:
+    bell = ServerDoorbell(polls=True, num_descriptors=4)
+    bell.completed(9)
+    bell.received(Doorbell(1, 2, ProcState.ACTIVE, 3))
+    with pytest.raises(RingError, match="9 published"):
+        bell.received(Doorbell(2, 2, ProcState.ACTIVE, completions))
