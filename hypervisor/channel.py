@@ -24,7 +24,7 @@ from protocol.ldc.events import LinkState
 from protocol.ldc.packet import PACKET_SIZE
 from protocol.vio.extensions import NO_EXTENSION, Extension
 
-from .pushing import PACKETS_LIMIT, cut_push
+from .pushing import PACKETS_LIMIT, cut_push, groups
 from .records import (
     RECORD_LIMIT,
     Copy,
@@ -232,8 +232,9 @@ class Channel:
 
         Raises: ChannelLost.
         """
-        for record in cut_push(pieces, packets[:PACKETS_LIMIT]):
-            self.send_record(record)
+        for group, its_packets in groups(pieces, packets[:PACKETS_LIMIT]):
+            for record in cut_push(group, its_packets):
+                self.send_record(record)
         for packet in packets[PACKETS_LIMIT:]:
             self.send_packet(packet)
 
