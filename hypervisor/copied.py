@@ -83,6 +83,7 @@ class CopiedMemory:
         self._pushed_batch = -1
         self._ring_cookie = (0, 0)
         self._ring = memoryview(bytearray())
+        self._closed = False
 
     def copy_in(self, cookies: Cookies, nbytes: int, done: CopiedIn, skip: int = 0) -> None:
         """Read ``nbytes`` bytes at ``cookies``, ``skip`` bytes in; ``done`` gets the bytes or a CookieError.
@@ -135,6 +136,9 @@ class CopiedMemory:
         self, ranges: Cookies, data: memoryview | None, done: Callable[[_Request | CookieError], None]
     ) -> None:
         request = _Request(0, done)
+        if self._closed:
+            request.finish(CookieError(HvStatus.ECHANNEL, "the channel was closed"))
+            return
         offset = 0
         for start, size in ranges:
             for at in range(0, size, COPY_PIECE):
@@ -193,9 +197,11 @@ class CopiedMemory:
             self._waiting.appendleft(_rest(piece, length))
         else:
             request.left -= 1
-        self._pump()
-        if not request.left:
-            request.finish(request)
+        try:
+            self._pump()
+        finally:  # the channel may be lost in there, but not this answer
+            if not request.left:
+                request.finish(request)
 
     def _take_pushed(self, push: Push) -> None:
         start, size = self._ring_cookie
@@ -259,7 +265,9 @@ class CopiedMemory:
         return self._ring_cookie[0] + offset, bytes(self._ring[offset : offset + nbytes])
 
     def close(self) -> None:
-        """Fail everything under way with ECHANNEL. Harmless when done twice."""
+        """Fail everything under way, and whatever is asked from now on, with ECHANNEL. Harmless when done
+        twice."""
+        self._closed = True
         pieces = [*self._copies.values(), *self._waiting]
         self._copies.clear()
         self._waiting.clear()

@@ -107,7 +107,7 @@ class Port(ABC):
     def pull(self) -> None:
         """Take what was announced, as far as the budget and the room go."""
         budget = BUDGET
-        while self._ranges and budget and self.has_room:
+        while self._ranges and budget and self.has_room and not self.session.resetting:
             batch, index, count = self._ranges.popleft()
             if count > 1:
                 self._ranges.appendleft((batch, self._after(index), count - 1))

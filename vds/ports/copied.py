@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from hypervisor.memory import CopiedMemory
 from hypervisor.ranges import cut_cookies
-from protocol.errors import CookieError, RingError
+from protocol.errors import ChannelLost, CookieError, RingError
 from protocol.ldc.cookie import Cookie
 from protocol.vdisk.descriptor import ENTRY, parse_entry
 from protocol.vdisk.ring import ServerRing
@@ -71,7 +71,7 @@ class CopiedPort(Port):
                 then(work)
                 self._executor.kick()
 
-        self._memory.copy_in(work.cookies, work.requested, fetched)
+        self._begin(self._memory.copy_in, work.cookies, work.requested, fetched)
 
     def _with_room(self, go_on: Lending, work: GuestWork, then: Step) -> None:
         """Go on when there is memory for ``work``; there is for one request alone, whatever it asks for.
@@ -117,7 +117,7 @@ class CopiedPort(Port):
                 data = data[size:]
             then(work)
         else:
-            self._memory.copy_out(work.cookies, data, self._going_on(work, then))
+            self._begin(self._memory.copy_out, work.cookies, data, self._going_on(work, then))
 
     def publish(self, work: GuestWork, nbytes: int) -> None:
         assert self._geometry is not None
@@ -131,7 +131,14 @@ class CopiedPort(Port):
             self._pieces.append(self._memory.ring_piece(offset, ENTRY.size))
             self.answered(work)
         else:
-            self._memory.release(offset, ENTRY.size, self._going_on(work, self.answered))
+            self._begin(self._memory.release, offset, ENTRY.size, self._going_on(work, self.answered))
+
+    def _begin(self, copy: Callable[..., None], *what: object) -> None:
+        """Begin a copy. If the channel is lost in doing so, its end ends the copy with all others."""
+        try:
+            copy(*what)
+        except ChannelLost as cause:
+            self.session.lost(cause)
 
     def _going_on(self, work: GuestWork, then: Step) -> Callable[[CookieError | None], None]:
         def copied(fault: CookieError | None) -> None:
@@ -162,7 +169,8 @@ class CopiedPort(Port):
             self._executor.kick()
             self.ended()
 
-        self._memory.acquire(self._geometry.offset(index), self._geometry.descriptor_size, acquired)
+        size = self._geometry.descriptor_size
+        self._begin(self._memory.acquire, self._geometry.offset(index), size, acquired)
 
     def ended(self, work: GuestWork | None = None) -> None:
         if work is not None:
