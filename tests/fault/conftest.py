@@ -17,7 +17,8 @@ MiB = 1024 * 1024
 class Victim:
     """A server with a volume ``disk``, and good clients on it that never notice anything.
 
-    ``disk`` is a file with a volatile write cache, ``slow`` one whose requests wait while ``pause`` exists.
+    ``disk`` is a file with a volatile write cache, ``slow`` one whose requests wait while ``pause`` exists;
+    those of ``late`` take a millisecond.
     """
 
     def __init__(self, folder: Path, *options: str) -> None:
@@ -29,6 +30,7 @@ class Victim:
         volumes = {
             "disk": f"{self.image},wce",
             "slow": f"{slow},pause-file={self.pause}",
+            "late": "memory:16M,delay-read=1ms,delay-write=1ms",
             "ro": "memory:1M,ro",
         }
         self.vds = VdsServer(folder, volumes, *options).start()

@@ -197,6 +197,23 @@ def test_a_client_that_dies_with_requests_of_1_mib_under_way(
     victim.check()
 
 
+@pytest.mark.parametrize("extensions", [Extension(0), Extension.INLINE])
+def test_clients_that_die_while_answers_are_on_their_way(victim: Victim, extensions: Extension) -> None:
+    """At any moment of it: between two COPYs, before the entry, before the message."""
+    dice = random.Random(SEED)
+    for _ in range(80):
+        with Peer(victim.path, "socket", volume="late", extensions=extensions) as peer:
+            peer.reach("running")
+            for index in range(64):
+                nbytes = dice.choice([512, 4096, 65536, MiB])
+                peer.post(index, dice.choice([READ, WRITE]), 0, nbytes)
+            peer.announce(0, 63)
+            if not extensions:
+                peer.hear_copies(64 + dice.randrange(140))
+            peer.hang_up()
+    victim.check()
+
+
 def test_a_client_that_dies_with_more_announced_than_is_taken_at_once(victim: Victim) -> None:
     """Private buffers for two of its requests are all that it may have; the rest never begins."""
     victim.pause.touch()
