@@ -66,7 +66,7 @@ def test_answers_come_once_each_and_in_order(first: int, counts: list[int], data
     for number, count in enumerate(counts):
         demanded.check((first + number) % 2**64)
         message = bytes([2, 1, 0, 0x7F, 0, 0, 0, checked.next()])
-        batch = queue.open(message, range(count), 12)
+        batch = queue.open(message, range(count), 48)
         waiting += [(batch, index) for index in range(count)]
         expected.append(echo(message, Subtype.ACK))
     for batch, index in data.draw(st.permutations(waiting)):
