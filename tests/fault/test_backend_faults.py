@@ -19,6 +19,7 @@ from protocol.errors import DiskError
 from tests.support.daemons import VdcServer, VdsServer
 from tests.support.ways import AnyDisk, LoopDisk, open_way
 
+pytestmark = pytest.mark.slow
 MiB: Final = 1024 * 1024
 SEED: Final = 13
 WAYS: Final = ("shm-blocking", "socket-asyncio")

@@ -29,6 +29,7 @@ from tests.support.hostile import (
     wish,
 )
 
+pytestmark = pytest.mark.slow
 SEED = 6
 AFTER_WELCOME = STAGES[1:]
 OTHER_SID = "0b ad 1d eb"

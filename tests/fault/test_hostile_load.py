@@ -18,6 +18,7 @@ from tests.fault.conftest import Victim
 from tests.support.hostile import DATA_SIZE, Peer, data, version
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
 READ, WRITE = Operation.BREAD, Operation.BWRITE
 MiB: Final = 1024 * 1024
 SEED: Final = 26
@@ -55,7 +56,6 @@ def at_the_same_time(work: Callable[[Event], int]) -> Iterator[list[int]]:
         raise errors[0]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("extensions", [Extension(0), Extension.POLLED_RING])
 def test_entries_changed_at_full_speed_after_they_were_handed_over(
     victim: Victim, extensions: Extension
@@ -107,7 +107,6 @@ def test_entries_changed_at_full_speed_after_they_were_handed_over(
     victim.check()
 
 
-@pytest.mark.slow
 def test_a_storm_of_doorbells_over_an_empty_ring(victim: Victim) -> None:
     """A hundred thousand, none of which means anything: they are taken, and others are served between."""
     count = 100_000
@@ -130,7 +129,6 @@ def test_a_storm_of_doorbells_over_an_empty_ring(victim: Victim) -> None:
     victim.check()
 
 
-@pytest.mark.slow
 def test_a_client_that_asks_and_never_reads_is_left(victim: Victim) -> None:
     """Each of its doorbells says that it has seen nothing and sleeps: each has to be answered."""
     before = resident(victim.vds.pid)

@@ -16,6 +16,7 @@ import vdc
 from tests.support.daemons import VdsServer
 from tests.support.proxy import Proxy
 
+pytestmark = pytest.mark.slow
 REQUESTS: Final = 24
 BLOCK: Final = 4096
 HANDSHAKE: Final = 24
@@ -56,7 +57,6 @@ def steps(stride: int) -> Iterator[int]:
     raise AssertionError(f"still running after {MOST_STEPS} messages")
 
 
-@pytest.mark.slow
 def test_killed_at_each_message(tmp_path: Path, transport: str) -> None:
     image = tmp_path / "disk.img"
     image.write_bytes(bytes(REQUESTS * BLOCK))

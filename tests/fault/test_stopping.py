@@ -13,6 +13,7 @@ import vdc
 from tests.support.daemons import VdcServer, VdsServer, run
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow
 MiB: Final = 1024 * 1024
 
 
