@@ -359,6 +359,7 @@ def loop_device(tmp_path: Path) -> Iterator[str]:
     subprocess.run(["losetup", "--detach", name], check=True)
 
 
+@pytest.mark.xdist_group("loop")
 async def test_block_devices_are_copied_to_and_from(tmp_path: Path, loop_device: str) -> None:
     data = os.urandom(MIB) + bytes(MIB)
     disks = Disks(a=a_disk(data))
@@ -367,11 +368,13 @@ async def test_block_devices_are_copied_to_and_from(tmp_path: Path, loop_device:
     assert (tmp_path / "out").read_bytes() == data + b"\xff" * 2 * MIB
 
 
+@pytest.mark.xdist_group("loop")
 async def test_block_device_onto_itself_is_refused(loop_device: str) -> None:
     with pytest.raises(OSError, match="are the same"):
         await copy(loop_device, loop_device)
 
 
+@pytest.mark.xdist_group("loop")
 async def test_block_device_that_is_smaller_is_refused(loop_device: str) -> None:
     with pytest.raises(OSError, match="has 4194304 bytes"):
         await copy(URI.format("a"), loop_device, opener=Disks(a=a_disk(bytes(5 * MIB))))

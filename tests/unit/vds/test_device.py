@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import wait_until
 from vds.backends import Spec, open_backend
 from vds.backends import device as device_module
 from vds.backends.device import DeviceBackend
+
+pytestmark = pytest.mark.xdist_group("loop")  # tests with loop devices take each other's
 
 MIB = 1 << 20
 Attach = Callable[..., str]
@@ -76,7 +79,8 @@ def test_device_attached_anew_is_another_instance(attach: Attach, tmp_path: Path
     with closing(open_backend(Spec(target=device))) as backend:
         assert backend.instance == first
     subprocess.run(["losetup", "--detach", device], check=True)
-    subprocess.run(["losetup", device, str(tmp_path / "loop0.img")], check=True)
+    again = ["losetup", device, str(tmp_path / "loop0.img")]
+    wait_until(lambda: not subprocess.run(again, check=False).returncode, f"{device} to be free again")
     with closing(open_backend(Spec(target=device))) as backend:
         assert backend.instance != first
 
