@@ -13,6 +13,7 @@ from enum import IntEnum, IntFlag
 from typing import Final, NamedTuple
 
 from protocol import wire
+from protocol.errors import Layer
 from protocol.ldc.cookie import Cookie, CookieLayout
 from protocol.wire import Bytes, Int8ub, Int16ub, Int32sb, Int32ub, Int64ub
 
@@ -243,7 +244,7 @@ class DringDataMessage:
     resv4 = wire.reserved(16)
 
 
-@wire.structure("vio_doorbell_msg", size=56)
+@wire.structure("polled_doorbell_msg", size=56, layer=Layer.VIO)
 class DoorbellMessage:
     """DRING_DATA where a polled ring was agreed: ``completions`` stand in what is reserved otherwise.
 

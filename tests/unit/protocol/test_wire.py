@@ -35,6 +35,7 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> dict[str, wire.Layout[Any]]:
     """Let each test declare structures of its own."""
     fresh: dict[str, wire.Layout[Any]] = {}
     monkeypatch.setattr(wire, "STRUCTURES", fresh)
+    monkeypatch.setattr("protocol.wire.layouts.STRUCTURES", fresh)
     return fresh
 
 

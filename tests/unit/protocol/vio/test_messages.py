@@ -40,7 +40,7 @@ EXPECTED = {
             "proc_state": (32, 1),
         },
     ),
-    "vio_doorbell_msg": (
+    "polled_doorbell_msg": (
         56,
         {
             **TAG,
