@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from protocol import wire
 from protocol.errors import ChannelLost, Layer, LocalProtocolError, RemoteProtocolError
@@ -37,6 +37,8 @@ __all__ = [
     "receive_greeting",
     "set_up",
 ]
+
+T = TypeVar("T")
 
 MAGIC: Final = 0x4C446F6D
 """``LDom``: checked first, so that garbage is told from an older or newer version of ourselves."""
@@ -211,7 +213,7 @@ def parse_answer(data: bytes, offered: Extension) -> Welcome:
     return Welcome(extensions=Extension(answer.extensions), instance=answer.instance, poll_us=answer.poll_us)
 
 
-def _parse(layout: wire.Layout[wire.T], kind: RecordType, data: bytes) -> tuple[wire.T, bytes]:
+def _parse(layout: wire.Layout[T], kind: RecordType, data: bytes) -> tuple[T, bytes]:
     """Return a rendezvous record and the text behind it; its magic number is checked before anything else."""
     found, _ = parse_header(data)
     if found != kind or len(data) < layout.size or layout.codec.unpack_from(data)[3] != MAGIC:

@@ -91,9 +91,11 @@ class RawPacket:
 class UnreliablePacket:
     """A packet in unreliable mode. Source: sys/ldc_impl.h, ldc_msg_t."""
 
-    type: int = wire.field(wire.Int8ub, doc="PacketType bits")
-    stype: int = wire.field(wire.Int8ub, doc="PacketStype bits")
-    ctrl: int = wire.field(wire.Int8ub, doc="PacketCtrl in the low 4 bits; 0 in data packets")
+    type: int = wire.field(wire.Int8ub, known=PacketType, doc="what the packet is for, bits")
+    stype: int = wire.field(wire.Int8ub, known=PacketStype, doc="what it says about it, bits")
+    ctrl: int = wire.field(
+        wire.Int8ub, known=PacketCtrl, zero=True, doc="step, low 4 bits; 0 in data packets"
+    )
     env: int = wire.field(wire.Int8ub, doc="data: STOP 0x80, START 0x40, length; RTS and RTR: mode")
     seqid: int = wire.field(wire.Int32ub, doc="sequence number, one per packet")
     payload: bytes = wire.field(wire.Bytes(UNRELIABLE_PAYLOAD), doc="piece of a message")
@@ -103,9 +105,11 @@ class UnreliablePacket:
 class ReliablePacket:
     """A packet in reliable mode. Source: sys/ldc_impl.h, ldc_msg_t."""
 
-    type: int = wire.field(wire.Int8ub, doc="PacketType bits")
-    stype: int = wire.field(wire.Int8ub, doc="PacketStype bits")
-    ctrl: int = wire.field(wire.Int8ub, doc="PacketCtrl in the low 4 bits; 0 in data packets")
+    type: int = wire.field(wire.Int8ub, known=PacketType, doc="what the packet is for, bits")
+    stype: int = wire.field(wire.Int8ub, known=PacketStype, doc="what it says about it, bits")
+    ctrl: int = wire.field(
+        wire.Int8ub, known=PacketCtrl, zero=True, doc="step, low 4 bits; 0 in data packets"
+    )
     env: int = wire.field(wire.Int8ub, doc="data: STOP 0x80, START 0x40, length; RTS and RTR: mode")
     seqid: int = wire.field(wire.Int32ub, doc="sequence number, one per packet")
     reserved = wire.reserved(4)
@@ -117,9 +121,9 @@ class ReliablePacket:
 class VersionPacket:
     """A version packet, the same in every mode but raw. Source: sys/ldc_impl.h, LDC_PAYLOAD_VER_OFF."""
 
-    type: int = wire.field(wire.Int8ub, doc="PacketType.CTRL")
-    stype: int = wire.field(wire.Int8ub, doc="PacketStype bits")
-    ctrl: int = wire.field(wire.Int8ub, doc="PacketCtrl.VER")
+    type: int = wire.field(wire.Int8ub, known=PacketType, doc="CTRL")
+    stype: int = wire.field(wire.Int8ub, known=PacketStype, doc="what it says about it, bits")
+    ctrl: int = wire.field(wire.Int8ub, known=PacketCtrl, doc="VER")
     env: int = wire.field(wire.Int8ub, doc="zero")
     seqid: int = wire.field(wire.Int32ub, doc="zero, ignored on receipt")
     major: int = wire.field(wire.Int16ub, doc="major version")

@@ -21,6 +21,8 @@ from protocol.vio.messages import (
 )
 from protocol.wire import Int8ub, Int32ub, Int64ub
 
+from .operations import Operation
+
 __all__ = [
     "ACK_FLAG",
     "COOKIE",
@@ -57,7 +59,7 @@ sys/vio_common.h, a bit-field that SPARC allocates from the most significant bit
 
 _FIELDS: Final = {
     "req_id": wire.field(Int64ub, doc="the client's own; the server ignores it"),
-    "operation": wire.field(Int8ub, doc="what to do"),
+    "operation": wire.field(Int8ub, known=Operation, doc="what to do"),
     "slice": wire.field(Int8ub, doc="0 to 7, or 0xff: the whole disk"),
     "resv1": wire.reserved(2),
     "status": wire.field(Int32ub, doc="0 or a Solaris errno, written by the server"),
@@ -122,7 +124,10 @@ class InbandMessage(NamedTuple):
 
 PayloadLayout: Final = wire.describe("vd_dring_payload", Payload, {**_FIELDS, **_TAIL}, size=40)
 EntryLayout: Final = wire.describe(
-    "vd_dring_entry", Entry, {**ENTRY_HEADER_FIELDS, **_FIELDS, **_TAIL}, size=48
+    "vd_dring_entry",
+    Entry,
+    {**ENTRY_HEADER_FIELDS, "hdr_resv": wire.reserved(6), **_FIELDS, **_TAIL},
+    size=48,
 )
 InbandMessageLayout: Final = wire.describe(
     "vd_dring_inband_msg", InbandMessage, {**INBAND_HEADER_FIELDS, **_FIELDS, **_TAIL}, size=64

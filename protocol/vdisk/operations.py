@@ -17,6 +17,7 @@ __all__ = [
     "SLICES",
     "SLICE_NONE",
     "DiskType",
+    "LabelType",
     "MediaType",
     "Operation",
     "mask_of",
@@ -67,6 +68,14 @@ class MediaType(IntEnum):
     FIXED = 1
     CD = 2
     DVD = 3
+
+
+class LabelType(IntEnum):
+    """What label a disk has. Source: Solaris sys/vdsk_common.h, VD_DISK_LABEL_*."""
+
+    UNKNOWN = 0  # none, or none that is valid
+    VTOC = 1
+    EFI = 2
 
 
 BLOCK_IO: Final[frozenset[int]] = frozenset({Operation.BREAD, Operation.BWRITE})

@@ -12,10 +12,18 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from .operations import BLOCK_IO, SLICE_NONE, SLICES, Operation
-from .payloads import CAPACITY_NBYTES, GEOMETRY_NBYTES
+from .payloads import (
+    ACCESS_NBYTES,
+    CAPACITY_NBYTES,
+    EFI_NBYTES_MIN,
+    GEOMETRY_NBYTES,
+    VTOC_NBYTES,
+    WCE_NBYTES,
+)
+from .scsi import SCSI_NBYTES_MIN
 from .status import WireErrno
 
-__all__ = ["CONTROL_NBYTES", "Export", "Rule", "clip", "validate"]
+__all__ = ["CONTROL_NBYTES", "CONTROL_NBYTES_MIN", "Export", "Rule", "clip", "validate"]
 
 
 class Export(Protocol):
@@ -36,10 +44,25 @@ class Export(Protocol):
 
 CONTROL_NBYTES: Final[Mapping[int, int]] = {
     Operation.FLUSH: 0,
+    Operation.GET_WCE: WCE_NBYTES,
+    Operation.SET_WCE: WCE_NBYTES,
+    Operation.GET_VTOC: VTOC_NBYTES,
+    Operation.SET_VTOC: VTOC_NBYTES,
     Operation.GET_DISKGEOM: GEOMETRY_NBYTES,
+    Operation.SET_DISKGEOM: GEOMETRY_NBYTES,
+    Operation.RESET: 0,
+    Operation.GET_ACCESS: ACCESS_NBYTES,
+    Operation.SET_ACCESS: ACCESS_NBYTES,
     Operation.GET_CAPACITY: CAPACITY_NBYTES,
 }
 """``nbytes`` that a control operation must have. Source: Solaris vds.c, the ioctl table."""
+
+CONTROL_NBYTES_MIN: Final[Mapping[int, int]] = {
+    Operation.SCSICMD: SCSI_NBYTES_MIN,
+    Operation.GET_EFI: EFI_NBYTES_MIN,
+    Operation.SET_EFI: EFI_NBYTES_MIN,
+}
+"""``nbytes`` that a control operation has at least. Source: Solaris vds.c, the ioctl table."""
 
 Check: TypeAlias = Callable[[int, int, int, Export], bool]  # operation, slice, nbytes, export
 
@@ -57,7 +80,9 @@ def _not_offered(operation: int, slice: int, nbytes: int, export: Export) -> boo
 
 
 def _wrong_length(operation: int, slice: int, nbytes: int, export: Export) -> bool:
-    return operation not in BLOCK_IO and nbytes != CONTROL_NBYTES.get(operation, nbytes)
+    if operation in CONTROL_NBYTES:
+        return nbytes != CONTROL_NBYTES[operation]
+    return nbytes < CONTROL_NBYTES_MIN.get(operation, 0)
 
 
 def _no_such_slice(operation: int, slice: int, nbytes: int, export: Export) -> bool:

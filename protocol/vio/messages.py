@@ -17,6 +17,8 @@ from protocol.errors import Layer
 from protocol.ldc.cookie import Cookie, CookieLayout
 from protocol.wire import Bytes, Int8ub, Int16ub, Int32sb, Int32ub, Int64ub
 
+from .dring import Dstate
+
 __all__ = [
     "CTRL_FIELD",
     "ENTRY_HEADER_FIELDS",
@@ -31,6 +33,8 @@ __all__ = [
     "DringDataLayout",
     "DringDataMessage",
     "DringOption",
+    "DringRegisterExtension",
+    "DringRegisterExtensionLayout",
     "DringRegisterLayout",
     "DringRegisterMessage",
     "DringUnregisterLayout",
@@ -140,15 +144,19 @@ class Version(NamedTuple):
 
 
 # The tag that starts every message, stated once. Source: Solaris sys/vio_mailbox.h, vio_msg_tag_t.
-CTRL_FIELD: Final[int] = wire.field(Int8ub, doc="CTRL, DATA or ERR", default=MessageType.CTRL)
-_DATA_FIELD: Final[int] = wire.field(Int8ub, doc="CTRL, DATA or ERR", default=MessageType.DATA)
-SUBTYPE_FIELD: Final[int] = wire.field(Int8ub, doc="INFO, ACK or NACK", default=Subtype.INFO)
+CTRL_FIELD: Final[int] = wire.field(
+    Int8ub, known=MessageType, doc="what kind of message", default=MessageType.CTRL
+)
+_DATA_FIELD: Final[int] = wire.field(
+    Int8ub, known=MessageType, doc="what kind of message", default=MessageType.DATA
+)
+SUBTYPE_FIELD: Final[int] = wire.field(Int8ub, known=Subtype, doc="request or answer", default=Subtype.INFO)
 SID_FIELD: Final[int] = wire.field(Int32ub, doc="session id, chosen by the client", default=0)
 
 
 def envelope_field(default: Envelope) -> int:
     """Declare ``subtype_env`` of a message that is always about the same."""
-    return wire.field(Int16ub, doc="envelope: what the message is about", default=default)
+    return wire.field(Int16ub, known=Envelope, doc="envelope: what the message is about", default=default)
 
 
 _VER_INFO: Final = envelope_field(Envelope.VER_INFO)
@@ -179,7 +187,7 @@ class VersionMessage:
     sid: int = SID_FIELD
     major: int = wire.field(Int16ub, doc="major version")
     minor: int = wire.field(Int16ub, doc="minor version; the answer's is the lower of both")
-    dev_class: int = wire.field(Int8ub, doc="DISK in a request, DISK_SERVER in the ACK")
+    dev_class: int = wire.field(Int8ub, known=DeviceClass, doc="DISK in a request, DISK_SERVER in the ACK")
     resv1 = wire.reserved(1)
     resv2 = wire.reserved(2)
     resv3 = wire.reserved(40)
@@ -196,10 +204,26 @@ class DringRegisterMessage:
     dring_ident: int = wire.field(Int64ub, doc="0 in a request, assigned in the ACK", default=0)
     num_descriptors: int = wire.field(Int32ub, doc="entries of the ring")
     descriptor_size: int = wire.field(Int32ub, doc="bytes from one entry to the next")
-    options: int = wire.field(Int16ub, doc="TX 1, RX 2, RX_DATA 4; not looked at", default=0)
+    options: int = wire.field(Int16ub, known=DringOption, doc="bits; not looked at", default=0)
     resv = wire.reserved(2)
     ncookies: int = wire.field(Int32ub, doc="cookies that follow; a disk's ring has exactly one")
-    cookie: tuple[Cookie, ...] = wire.tail(CookieLayout, count="ncookies", limit=MAX_RING_COOKIES)
+    cookie: tuple[Cookie, ...] = wire.tail(
+        CookieLayout, count="ncookies", limit=MAX_RING_COOKIES, doc="where the ring is"
+    )
+
+
+@wire.structure("vio_dring_reg_ext_msg", size=8)
+class DringRegisterExtension:
+    """What follows the last cookie of a DRING_REG with RX_DATA: where a network ring's data lie, since 1.6.
+
+    No disk sends it. Source: Solaris sys/vio_mailbox.h, vio_dring_reg_ext_msg_t; FWARC 2010/054.
+    """
+
+    data_ncookies: int = wire.field(Int32ub, doc="cookies that follow")
+    data_area_size: int = wire.field(Int32ub, doc="bytes of the data area")
+    data_cookie: tuple[Cookie, ...] = wire.tail(
+        CookieLayout, count="data_ncookies", limit=MAX_RING_COOKIES, doc="where the data area is"
+    )
 
 
 @wire.structure("vio_dring_unreg_msg", size=56)
@@ -237,7 +261,9 @@ class DringDataMessage:
     dring_ident: int = wire.field(Int64ub, doc="as assigned in the ACK of DRING_REG")
     start_idx: int = wire.field(Int32ub, doc="first entry of the range")
     end_idx: int = wire.field(Int32sb, doc="last entry, included; -1 = until one is not READY")
-    proc_state: int = wire.field(Int8ub, doc="ACTIVE, STOPPED or 0; echoed", default=0)
+    proc_state: int = wire.field(
+        Int8ub, known=ProcState, zero=True, doc="processing state, 0 from disk clients; echoed", default=0
+    )
     resv1 = wire.reserved(1)
     resv2 = wire.reserved(2)
     resv3 = wire.reserved(4)
@@ -261,7 +287,7 @@ class DoorbellMessage:
     dring_ident: int = wire.field(Int64ub, doc="as assigned in the ACK of DRING_REG")
     start_idx: int = wire.field(Int32ub, doc="the next entry the sender will fill, or take")
     end_idx: int = wire.field(Int32sb, doc="always -1", default=OPEN_ENDED)
-    proc_state: int = wire.field(Int8ub, doc="ACTIVE or STOPPED")
+    proc_state: int = wire.field(Int8ub, known=ProcState, doc="processing state of the sender")
     resv1 = wire.reserved(1)
     resv2 = wire.reserved(2)
     completions: int = wire.field(Int32ub, doc="since RDX; client: consumed, server: published")
@@ -291,11 +317,10 @@ INBAND_HEADER_FIELDS: Final = {
 """What stands before the payload of an in-band descriptor; vDisk joins its own fields to them."""
 
 ENTRY_HEADER_FIELDS: Final = {
-    "dstate": wire.field(Int8ub, doc="FREE 1, READY 2, ACCEPTED 3, DONE 4"),
+    "dstate": wire.field(Int8ub, known=Dstate, doc="whose entry it is"),
     "flags": wire.field(Int8ub, doc="non-zero = acknowledge; 0x80 from SPARC bit-fields, 0x01 from Linux"),
-    "hdr_resv": wire.reserved(6),
 }
-"""What stands before the payload of a ring entry; vDisk joins its own fields to them."""
+"""What stands before the payload of a ring entry, and then 6 reserved bytes; vDisk joins its own fields."""
 
 
 class InbandHeader(NamedTuple):
@@ -319,6 +344,7 @@ class EntryHeader(NamedTuple):
 TagLayout: Final = wire.layout(Tag)
 VersionLayout: Final = wire.layout(VersionMessage)
 DringRegisterLayout: Final = wire.layout(DringRegisterMessage)
+DringRegisterExtensionLayout: Final = wire.layout(DringRegisterExtension)
 DringUnregisterLayout: Final = wire.layout(DringUnregisterMessage)
 RdxLayout: Final = wire.layout(RdxMessage)
 DringDataLayout: Final = wire.layout(DringDataMessage)
@@ -328,7 +354,9 @@ _ENVELOPE_AT: Final = TagLayout.codec.fields.index("subtype_env")
 InbandHeaderLayout: Final = wire.describe(
     "vio_inband_desc_msg_hdr", InbandHeader, INBAND_HEADER_FIELDS, size=24
 )
-EntryHeaderLayout: Final = wire.describe("vio_dring_entry_hdr", EntryHeader, ENTRY_HEADER_FIELDS, size=8)
+EntryHeaderLayout: Final = wire.describe(
+    "vio_dring_entry_hdr", EntryHeader, {**ENTRY_HEADER_FIELDS, "resv": wire.reserved(6)}, size=8
+)
 
 
 _CODECS: Final[Mapping[int, wire.Codec]] = {

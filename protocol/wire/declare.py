@@ -13,7 +13,7 @@ from protocol.errors import Layer
 
 from .codec import Codec
 from .kinds import FieldType, Kind
-from .layouts import UNSET, FieldSpec, Layout
+from .layouts import UNSET, FieldSpec, Layout, Numbers
 
 __all__ = ["array", "bytes_tail", "derive", "describe", "field", "layout", "reserved", "structure", "tail"]
 
@@ -38,7 +38,7 @@ def field(
     *,
     doc: str = "",
     default: T = ...,
-    known: type[IntEnum] | None = ...,
+    known: Numbers | None = ...,
     zero: bool = ...,
 ) -> T: ...
 @overload
@@ -47,7 +47,7 @@ def field(
     kind: FieldType[Any],
     *,
     enum: type[IntEnum] | None = None,
-    known: type[IntEnum] | None = None,
+    known: Numbers | None = None,
     zero: bool = False,
     doc: str = "",
     default: Any = UNSET,

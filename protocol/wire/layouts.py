@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import struct as _struct
 from collections.abc import Callable, Iterator, Mapping
-from enum import IntEnum
-from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
+from enum import IntEnum, IntFlag
+from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
 import construct as _c
 
@@ -15,9 +15,10 @@ from protocol.errors import Layer, LocalProtocolError, PacketError, Reaction
 from .codec import Codec
 from .kinds import Buffer, Kind
 
-__all__ = ["STRUCTURES", "FieldInfo", "FieldSpec", "Layout", "is_standard"]
+__all__ = ["STRUCTURES", "FieldInfo", "FieldSpec", "Layout", "Numbers", "is_standard"]
 
 T = TypeVar("T")
+Numbers: TypeAlias = type[IntEnum] | type[IntFlag]
 UNSET: Final = object()  # no default: dataclasses' own sentinel would mean the same to FieldSpec itself
 
 
@@ -35,7 +36,7 @@ class FieldInfo(NamedTuple):
     size: int
     kind: Kind
     doc: str
-    enum: type[IntEnum] | None = None
+    enum: Numbers | None = None
     counted_by: str | None = None
     closed: bool = False
     zero: bool = False
@@ -59,7 +60,7 @@ class FieldSpec:
     construct: Any
     doc: str = ""
     default: Any = UNSET
-    enum: type[IntEnum] | None = None
+    enum: Numbers | None = None
     closed: bool = False
     zero: bool = False
     decode: Callable[[Any], Any] = _same
@@ -198,7 +199,7 @@ class Layout(Generic[T]):
 
 
 STRUCTURES: Final[dict[str, Layout[Any]]] = {}
-"""Every structure by the name that the layout tables give it; filled as the modules that declare them load."""
+"""Every structure by the name that the layout tables give it; filled as modules that declare them load."""
 
 
 def _rows(specs: Mapping[str, FieldSpec]) -> Iterator[FieldInfo]:

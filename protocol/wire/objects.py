@@ -7,7 +7,7 @@ Here a number without a meaning is refused even where a peer may send it (see ``
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import IntEnum, IntFlag
+from enum import IntFlag
 from typing import Any, TypeVar
 
 from protocol.errors import LocalProtocolError
@@ -32,12 +32,12 @@ def meaning(row: FieldInfo, number: int) -> str | None:
     return next((member.name for member in row.enum if member == number), None)
 
 
-def _names(flags: type[IntEnum], number: int) -> str | None:
+def _names(flags: type[IntFlag], number: int) -> str | None:
     rest = number
-    found = []
+    found: list[str] = []
     for member in flags:
         if number & member:
-            found.append(member.name)
+            found.append(str(member.name))
             rest &= ~member
     return None if rest else "|".join(found)
 
@@ -77,7 +77,9 @@ def from_object(layout: Layout[T], found: object) -> T:
         raise _wrong(layout, f"a mapping of fields, not {type(found).__name__}")
     missing, extra = rows.keys() - found.keys(), found.keys() - rows.keys()
     if missing or extra:
-        named = [f"no {name}" for name in rows if name in missing] + [f"unknown {name}" for name in extra]
+        named = [f"no {name}" for name in rows if name in missing] + [
+            f"unknown {name}" for name in sorted(map(str, extra))
+        ]
         raise _wrong(layout, ", ".join(named))
     return layout.value_type(**{name: _taken(layout, row, found[name]) for name, row in rows.items()})
 

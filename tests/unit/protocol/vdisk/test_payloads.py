@@ -1,10 +1,11 @@
-"""Geometry and capacity: octets, and the geometry that an unlabelled image makes up."""
+"""Payloads of the control operations: octets, buffers, and the geometry that an unlabelled image makes up."""
 
 from __future__ import annotations
 
 import pytest
 
 from protocol.errors import PacketError
+from protocol.vdisk import payloads as p
 from protocol.vdisk.payloads import (
     CAPACITY_NBYTES,
     GEOMETRY_NBYTES,
@@ -70,3 +71,51 @@ def test_default_geometry(size: int, pcyl: int, acyl: int, nhead: int, nsect: in
     expected = Geometry(ncyl=pcyl - acyl, acyl=acyl, nhead=nhead, nsect=nsect, rpm=7200, pcyl=pcyl)
     assert default_geometry(size) == expected
     assert parse_geometry(build_geometry(expected)) == expected
+
+
+def test_device_id_is_cut_to_the_buffer_and_its_length_tells() -> None:
+    """Source: Solaris vds.c, vd_get_devid; vdc.c, vdc_setup_devid asks with 144 bytes first."""
+    whole = p.DeviceId(type=p.DeviceIdType.FAB, length=140, id=bytes(range(140)))
+    assert p.DEVID_NBYTES == 144
+    answer = p.build_device_id(whole, 144)
+    assert answer[:8] == bytes.fromhex("0000 0003 0000008c")
+    assert len(answer) == 144
+    assert p.parse_device_id(answer) == (3, 140, bytes(range(133)))
+    again = p.device_id_nbytes(140)
+    assert again == 152
+    assert p.parse_device_id(p.build_device_id(whole, again)) == (3, 140, bytes(range(140)))
+
+
+@pytest.mark.parametrize("nbytes", [12, 16, 24])
+def test_device_id_in_a_small_buffer(nbytes: int) -> None:
+    answer = p.build_device_id(p.DeviceId(type=1, length=64, id=b"x" * 64), nbytes)
+    assert len(answer) == nbytes
+    assert p.parse_device_id(answer) == (1, 64, b"x" * (nbytes - 11))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"), [(bytes(11), "must be 12 or more"), (bytes(4) + b"\xff" * 8, "at most 4096")]
+)
+def test_device_id_that_cannot_be(data: bytes, reason: str) -> None:
+    with pytest.raises(PacketError, match=reason):
+        p.parse_device_id(data)
+
+
+@pytest.mark.parametrize(
+    ("length", "nbytes"), [(0, 24), (1, 24), (512, 536), (513, 536), (514, 544), (16384, 16408)]
+)
+def test_efi_buffer_is_rounded_up(length: int, nbytes: int) -> None:
+    """23 and the length, rounded up to 8. Source: Solaris vdc.c, vd_process_efi_ioctl."""
+    buffer = p.build_efi(1, bytes(length))
+    assert len(buffer) == nbytes
+    assert p.parse_efi(buffer) == p.Efi(lba=1, length=length, data=bytes(length))
+
+
+def test_efi_data_beyond_the_buffer_are_refused() -> None:
+    with pytest.raises(PacketError, match="24 bytes, must be 25"):
+        p.parse_efi((1).to_bytes(8, "big") + (9).to_bytes(8, "big") + bytes(8))
+
+
+def test_lengths_of_the_control_operations() -> None:
+    assert (p.WCE_NBYTES, p.VTOC_NBYTES, p.EFI_NBYTES_MIN, p.ACCESS_NBYTES) == (8, 336, 24, 8)
+    assert [p.padded(nbytes) for nbytes in (0, 1, 8, 22)] == [0, 8, 8, 24]

@@ -1,0 +1,273 @@
+"""Labels on disk: sectors typed from the layouts, the arithmetic of vdisk geometry, and what is no label."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.errors import LocalProtocolError, PacketError
+from protocol.vdisk.labels import devid, gpt, vtoc
+from protocol.vdisk.payloads import Geometry, Partition, PartitionTag, default_geometry
+
+MiB = 1 << 20
+GiB = 1 << 30
+
+
+# -- VTOC --------------------------------------------------------------------------------------------------
+
+
+def test_the_default_label_of_100_mib_octet_by_octet() -> None:
+    """341 cylinders of 600 sectors, 2 of them alternates. Source: Solaris vds.c, vd_build_default_label."""
+    sector = vtoc.build_label(vtoc.default_label(100 * MiB))
+    assert len(sector) == 512
+    assert sector[:128].rstrip(b"\0") == b"SUN-DiskImage-100MB cyl 339 alt 2 hd 1 sec 600"
+    assert sector[128:132] == bytes.fromhex("00000001")
+    assert sector[140:142] == bytes.fromhex("0008")
+    assert sector[142:174] == bytes.fromhex("00000000 00000000 00050000" + "00000000" * 5)
+    assert sector[188:192] == bytes.fromhex("600ddeee")
+    assert sector[420:426] == bytes.fromhex("1c20 0155 0000")  # rpm, pcyl, apc
+    assert sector[430:440] == bytes.fromhex("0000 0153 0002 0001 0258")  # intrlv ncyl acyl nhead nsect
+    assert sector[444:508] == bytes(20) + (339 * 600).to_bytes(4, "big") + bytes(40)
+    assert sector[508:510] == bytes.fromhex("dabe")
+    words = 0
+    for at in range(0, 512, 2):
+        words ^= int.from_bytes(sector[at : at + 2], "big")
+    assert words == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (512, b"SUN-DiskImage-0KB cyl 1 alt 0 hd 1 sec 200"),
+        (MiB - 1, b"SUN-DiskImage-1023KB cyl 8 alt 2 hd 1 sec 200"),
+        (MiB, b"SUN-DiskImage-1MB cyl 8 alt 2 hd 1 sec 200"),
+        (GiB, b"SUN-DiskImage-1GB cyl 3493 alt 2 hd 1 sec 600"),
+        (1024 * GiB, b"SUN-DiskImage-1TB cyl 29125 alt 2 hd 96 sec 768"),
+    ],
+)
+def test_the_size_in_the_label_is_cut_to_its_unit(size: int, text: bytes) -> None:
+    assert vtoc.default_label(size).asciilabel.rstrip(b"\0") == text
+
+
+def test_a_label_reads_as_it_was_built() -> None:
+    label = vtoc.default_label(10 * GiB)
+    sector = vtoc.build_label(label)
+    found = vtoc.read_label(sector)
+    assert found == replace(label, cksum=int.from_bytes(sector[510:], "big"))
+    assert vtoc.read_label(memoryview(sector)) == found
+
+
+@pytest.mark.parametrize("at", [0, 100, 141, 443, 508, 511])
+def test_a_changed_octet_is_no_label(at: int) -> None:
+    sector = bytearray(vtoc.build_label(vtoc.default_label(MiB)))
+    sector[at] ^= 0x10
+    assert vtoc.read_label(sector) is None
+
+
+@pytest.mark.parametrize("wrong", [{"magic": 0xDABF}, {"v_nparts": 7}, {"v_nparts": 16}])
+def test_magic_and_count_are_looked_at_and_the_sanity_is_not(wrong: dict[str, int]) -> None:
+    label = vtoc.default_label(MiB)
+    assert vtoc.read_label(vtoc.build_label(replace(label, **wrong))) is None  # type: ignore[arg-type]  # ints
+    assert vtoc.read_label(vtoc.build_label(replace(label, v_sanity=0))) is not None
+
+
+@pytest.mark.parametrize("size", [0, 511, 513, 1024])
+def test_a_label_has_one_sector(size: int) -> None:
+    assert vtoc.read_label(bytes(size)) is None
+
+
+def test_all_zeros_have_a_good_checksum_and_are_no_label() -> None:
+    assert vtoc.read_label(bytes(512)) is None
+
+
+def test_vtoc_and_geometry_make_a_label_and_come_back() -> None:
+    label = vtoc.default_label(100 * MiB)
+    table = vtoc.vtoc_of(label)
+    geometry = vtoc.geometry_of(label)
+    assert geometry == default_geometry(100 * MiB)
+    assert (table.sector_size, table.num_partitions) == (512, 8)
+    assert table.partition[2] == Partition(id_tag=PartitionTag.BACKUP, nblocks=339 * 600)
+    assert vtoc.label_from(table, geometry) == label
+
+
+def test_a_start_off_the_cylinder_is_rounded_down() -> None:
+    label = vtoc.default_label(100 * MiB)
+    parts = list(vtoc.vtoc_of(label).partition)
+    parts[0] = Partition(id_tag=PartitionTag.ROOT, perm=0x10, start=1799, nblocks=601)
+    made = vtoc.label_from(replace(vtoc.vtoc_of(label), partition=tuple(parts)), vtoc.geometry_of(label))
+    assert vtoc.slice_bounds(made, 0) == (1200, 601)
+    assert made.v_part[0] == vtoc.LabelPart(tag=2, flag=0x10)
+    assert vtoc.slice_bounds(made, 1) == (0, 0)
+    assert vtoc.vtoc_of(made).partition[0].start == 1200
+
+
+def test_backups_and_device_id_are_on_the_last_track_of_the_last_cylinders() -> None:
+    geometry = Geometry(ncyl=339, acyl=2, nhead=4, nsect=100, apc=2, pcyl=341)
+    assert list(vtoc.backup_blocks(geometry)) == [340 * 398 + 300 + offset for offset in (1, 3, 5, 7, 9)]
+    assert vtoc.devid_block(geometry) == 339 * 398 + 300 + 1
+
+
+@pytest.mark.parametrize(("nsect", "offsets"), [(10, 5), (9, 4), (8, 4), (2, 1), (1, 0)])
+def test_backups_end_with_the_track(nsect: int, offsets: int) -> None:
+    assert len(list(vtoc.backup_blocks(Geometry(ncyl=1, acyl=2, nhead=1, nsect=nsect)))) == offsets
+
+
+def test_without_alternate_cylinders_there_is_no_place() -> None:
+    assert list(vtoc.backup_blocks(Geometry(ncyl=2, acyl=0, nhead=1, nsect=200))) == []
+    assert vtoc.devid_block(Geometry(ncyl=2, acyl=0, nhead=1, nsect=200)) is None
+    assert vtoc.devid_block(Geometry(ncyl=2, acyl=1, nhead=1, nsect=200)) is None
+
+
+# -- GPT ---------------------------------------------------------------------------------------------------
+
+ENTRY = gpt.GptEntry(type_guid=gpt.USR_GUID, starting_lba=34, ending_lba=1033)
+
+
+def header(entries: int = 9, **more: int) -> gpt.Gpt:
+    """A sane header."""
+    fields: dict[str, int] = {
+        "alternate_lba": 20479,
+        "first_usable_lba": 34,
+        "last_usable_lba": 20445,
+        "num_partition_entries": entries,
+    }
+    return gpt.Gpt(**(fields | more))  # type: ignore[arg-type]  # ints all
+
+
+def test_a_header_octet_by_octet() -> None:
+    block = gpt.build_gpt(header())
+    assert block[:16] == b"EFI PART" + bytes.fromhex("00000100 5c000000")
+    assert block[16:20] == zlib.crc32(block[:16] + bytes(4) + block[20:92]).to_bytes(4, "little")
+    assert block[24:40] == bytes.fromhex("0100000000000000 ff4f000000000000")
+    assert block[80:88] == bytes.fromhex("09000000 80000000")
+    assert block[92:] == bytes(420)
+
+
+def test_guids_have_their_first_parts_little_endian() -> None:
+    assert gpt.USR_GUID.hex() == "c38c896ad21db21199a6080020736631"
+    assert gpt.RESERVED_GUID.hex() == "3b5a946ad21db21199a6080020736631"
+
+
+@pytest.mark.parametrize("size", [92, 512])
+def test_a_header_reads_as_it_was_built_whatever_its_size_says(size: int) -> None:
+    block = gpt.build_gpt(header(header_size=size))
+    found = gpt.read_gpt(block)
+    assert found is not None
+    assert replace(found, header_crc32=0) == header(header_size=size)
+
+
+def test_a_header_in_a_block_of_4096_bytes() -> None:
+    wide = gpt.build_gpt(header(header_size=512)) + bytes(3584)
+    assert gpt.read_gpt(wide) is not None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"header_size": size} for size in (0, 91, 513, 0xFFFFFFFF)),
+        *({"num_partition_entries": count} for count in (0, 1025, 0xFFFFFFFF)),
+        *({"size_partition_entry": size} for size in (0, 127, 129, 4104, 0xFFFFFFF8)),
+    ],
+)
+def test_a_header_that_cannot_be(wrong: dict[str, int]) -> None:
+    assert gpt.read_gpt(gpt.build_gpt(header(**wrong))) is None
+
+
+def test_solaris_takes_nine_entries_at_most() -> None:
+    for count, taken in ((9, True), (10, False), (128, False)):
+        block = gpt.build_gpt(header(count))
+        assert (gpt.read_gpt(block, most=gpt.SOLARIS_ENTRIES) is not None) == taken
+        assert gpt.read_gpt(block) is not None
+
+
+@pytest.mark.parametrize("at", [0, 7, 12, 16, 24, 91])
+def test_a_changed_octet_is_no_header(at: int) -> None:
+    block = bytearray(gpt.build_gpt(header()))
+    block[at] ^= 1
+    assert gpt.read_gpt(block) is None
+
+
+def test_a_short_block_is_no_header() -> None:
+    assert gpt.read_gpt(gpt.build_gpt(header())[:511]) is None
+
+
+def test_entries_and_their_checksum() -> None:
+    octets = gpt.GptEntryLayout.build(ENTRY) + bytes(128)
+    head = header(2)
+    head = replace(head, partition_array_crc32=gpt.array_crc(head, octets + b"more"))
+    assert head.partition_array_crc32 == zlib.crc32(octets)
+    assert gpt.entries_match(head, octets)
+    assert not gpt.entries_match(head, bytes(256))
+    assert gpt.read_entries(head, octets) == (ENTRY, gpt.GptEntry())
+    assert octets[32:48] == bytes.fromhex("2200000000000000 0904000000000000")
+    with pytest.raises(PacketError, match="2 entries of 128 bytes in 255"):
+        gpt.read_entries(head, octets[:-1])
+
+
+def test_entries_may_be_longer_than_what_is_known_of_them() -> None:
+    head = header(2, size_partition_entry=256)
+    octets = gpt.GptEntryLayout.build(ENTRY).ljust(256, b"x") * 2
+    assert gpt.read_entries(head, octets) == (ENTRY, ENTRY)
+
+
+# -- device id ---------------------------------------------------------------------------------------------
+
+
+def test_a_made_up_id_octet_by_octet() -> None:
+    made = devid.fabricated(0x80ABCDEF, 0x4E8F0000, 123456, 7)
+    assert devid.EncodedDevidLayout.build(made) == bytes.fromhex(
+        "6964 0001 0003 000e 76647300 80abcdef 4e8f0000 0001e240 0007"
+    )
+
+
+def test_the_sector_octet_by_octet() -> None:
+    sector = devid.build_devid_block(devid.fabricated(1, 2, 3))
+    assert sector[:3] == bytes.fromhex("000100")
+    assert sector[3:7] == bytes.fromhex("69640001")
+    assert sector[3 + 26 : 508] == bytes(508 - 29)
+    words = 0
+    for at in range(0, 508, 4):
+        words ^= int.from_bytes(sector[at : at + 4], "big")
+    assert int.from_bytes(sector[508:], "big") == words
+    assert devid.read_devid_block(sector) == devid.fabricated(1, 2, 3)
+
+
+@pytest.mark.parametrize("at", [0, 1, 3, 20, 507, 511])
+def test_a_changed_octet_is_no_id(at: int) -> None:
+    sector = bytearray(devid.build_devid_block(devid.fabricated(1, 2, 3)))
+    sector[at] ^= 1
+    assert devid.read_devid_block(sector) is None
+
+
+@pytest.mark.parametrize("wrong", [{"magic": 0x6965}, {"rev": 2}, {"type": 0}])
+def test_an_id_that_says_it_is_none(wrong: dict[str, int]) -> None:
+    made = replace(devid.fabricated(1, 2, 3), **wrong)  # type: ignore[arg-type]  # ints all
+    assert devid.read_devid_block(devid.build_devid_block(made)) is None
+
+
+def test_an_id_longer_than_the_sector() -> None:
+    sector = bytearray(devid.build_devid_block(devid.fabricated(1, 2, 3)))
+    sector[9:11] = (494).to_bytes(2, "big")
+    checksum = 0
+    for at in range(0, 508, 4):
+        checksum ^= int.from_bytes(sector[at : at + 4], "big")
+    sector[508:] = checksum.to_bytes(4, "big")
+    assert devid.read_devid_block(sector) is None
+    with pytest.raises(LocalProtocolError):
+        devid.build_devid_block(devid.EncodedDevid(type=1, id_len=494, id=bytes(494)))
+
+
+@pytest.mark.parametrize("size", [0, 511, 513])
+def test_an_id_has_one_sector(size: int) -> None:
+    assert devid.read_devid_block(bytes(size)) is None
+
+
+@given(st.binary(min_size=512, max_size=512))
+def test_any_sector_is_a_label_an_id_or_neither(sector: bytes) -> None:
+    for read in (vtoc.read_label, devid.read_devid_block):
+        assert read(sector) is None  # nobody draws a checksum
+    assert gpt.read_gpt(b"EFI PART" + sector[8:]) is None
