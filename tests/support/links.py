@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from typing import Final
+from typing import Final, Protocol
 
 from protocol.ldc.events import LinkEvent, LinkReset, LinkState, MessageReceived, QueueConfigured
 from protocol.ldc.link import Link
@@ -63,6 +63,13 @@ def data(seqid: int, payload: bytes = b"message", flags: int = START | STOP) -> 
 MARK: Final = QueueConfigured()
 
 
+class Sender(Protocol):
+    """What has outputs: a link, or a whole stack."""
+
+    def next_output(self) -> Output | None:
+        """Return the next one."""
+
+
 def events(link: Link) -> list[LinkEvent]:
     """Take all events."""
     found = []
@@ -71,7 +78,7 @@ def events(link: Link) -> list[LinkEvent]:
     return found
 
 
-def outputs(link: Link) -> list[Output]:
+def outputs(link: Sender) -> list[Output]:
     """Take all outputs."""
     found = []
     while (output := link.next_output()) is not None:
