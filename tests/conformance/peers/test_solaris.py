@@ -1,6 +1,6 @@
 """Solaris 11 at the other end, as a client (vdc) and as a server (vds); illumos where not said otherwise.
 
-Sources: Solaris 11 usr/src/uts/sun4v/io/ldc.c (i_ldc_process_RTS, i_ldc_process_data_NACK, i_ldc_reset,
+Sources: Solaris 11 usr/src/uts/sun4v/io/ldc.c (i_ldc_process_RTS, i_ldc_rx_process_hvq, i_ldc_reset,
 i_ldc_send_pkt, ldc_write), ldc_shm.c (i_ldc_mem_bind_handle), vds.c (vd_process_msg, vd_process_attr_msg,
 vd_set_exported_operations), vdc.c (vdc_handle_ver_msg, vdc_process_data_msg, vdc_backup_local_dring);
 sys/ldc_impl.h, sys/vio_mailbox.h, sys/vdsk_common.h.
@@ -129,7 +129,7 @@ def test_an_rts_or_rtr_that_comes_late_is_ignored_as_solaris_does(ctrl: int) -> 
 
 
 def test_a_data_nack_of_solaris_is_a_reset_and_so_is_its_echo() -> None:
-    """i_ldc_process_data_NACK: a forced reset; Solaris, which was UP, then configures its own queue too."""
+    """i_ldc_rx_process_hvq: a forced reset; Solaris, which was UP, then configures its own queue too."""
     far = vdc()
     session(far)
     assert far.give(packet(DATA, NACK, 0, 0, far.seqid + 1)) == [MARK]
