@@ -241,6 +241,16 @@ def test_nack_that_cannot_be_sent_resets() -> None:
     assert (link.is_up, link.in_reset) == (False, True)
 
 
+@pytest.mark.parametrize("state", [TransportState.READY, TransportState.VREADY])
+def test_nack_of_a_step_that_cannot_be_sent_resets_by_force(state: TransportState) -> None:
+    """i_ldc_rx_process_hvq: forced, so that the peer is told though the link was not UP."""
+    link = in_state(state)
+    for _ in range(512):
+        link.receive_packet(packet(CTRL, INFO, RDX, 0, 9))
+    assert events(link) == [LinkReset("transmit queue full")]
+    assert outputs(link) == [MARK]
+
+
 def test_handshake_step_that_cannot_be_sent_resets() -> None:
     """ "hypervisor call failure: reset, by force"; the queue is full of NACKs that nobody has taken."""
     link = in_state(TransportState.READY)
