@@ -55,8 +55,9 @@ def _list(arguments: argparse.Namespace) -> str:
 
 def _layout(arguments: argparse.Namespace) -> str:
     if arguments.structure is not None:
-        return structures.table(arguments.structure)
-    return "\n\n".join(f"### {name}\n\n{structures.table(name)}" for name in structures.STANDARD)
+        return structures.table(structures.STANDARD[arguments.structure])
+    found = structures.STANDARD.items()
+    return "\n\n".join(f"### {name}\n\n{structures.table(layout)}" for name, layout in found)
 
 
 _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], str]]] = {

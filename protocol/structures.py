@@ -76,9 +76,8 @@ def _number(number: int) -> str:
     return f"{number:d}" if number < 10 else f"{number:#x}"
 
 
-def table(name: str) -> str:
-    """Return the layout of a structure as a table in Markdown, aligned. Raises: KeyError (no such one)."""
-    layout = STANDARD[name]
+def table(layout: wire.Layout[Any]) -> str:
+    """Return a layout, one of our own too, as a table in Markdown, aligned."""
     lines = [("Offset", "Size", "Field", "Meaning"), *rows(layout)]
     widths = [max(len(line[column]) for line in lines) for column in range(3)]
     rule = (f"{'-' * (widths[0] - 1)}:", f"{'-' * (widths[1] - 1)}:", "-" * widths[2], "---")

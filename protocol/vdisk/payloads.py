@@ -16,6 +16,7 @@ from protocol.wire import Bytes, Int16ub, Int32sb, Int32ub, Int64ub
 __all__ = [
     "ACCESS_NBYTES",
     "CAPACITY_NBYTES",
+    "DEVID_DEFAULT_LENGTH",
     "DEVID_NBYTES",
     "EFI_NBYTES_MIN",
     "GEOMETRY_NBYTES",
@@ -172,7 +173,8 @@ MAX_DEVID: Final = 4096
 """Bytes of a device id that anybody announces at most; SCSI pages stop at 252, fabricated ids at 14."""
 
 _DEVID_FIXED: Final = 11  # bytes of vd_devid_t without the declared one of ``id``, as both drivers count
-_DEVID_DEFAULT: Final = 128  # Source: Solaris sys/vdsk_common.h, VD_DEVID_DEFAULT_LEN
+DEVID_DEFAULT_LENGTH: Final = 128
+"""Bytes of an id that a client has room for at first. Source: sys/vdsk_common.h, VD_DEVID_DEFAULT_LEN."""
 
 
 class DeviceIdType(IntEnum):
@@ -274,7 +276,7 @@ VTOC_NBYTES: Final = VtocLayout.size
 """``nbytes`` of GET_VTOC and SET_VTOC."""
 GEOMETRY_NBYTES: Final = padded(GeometryLayout.size)
 """``nbytes`` of GET_DISKGEOM and SET_DISKGEOM."""
-DEVID_NBYTES: Final = padded(_DEVID_FIXED + _DEVID_DEFAULT)
+DEVID_NBYTES: Final = padded(_DEVID_FIXED + DEVID_DEFAULT_LENGTH)
 """``nbytes`` of the first GET_DEVID of a client: 144. Source: Solaris vdc.c, vdc_setup_devid."""
 EFI_NBYTES_MIN: Final = padded(_EFI_FIXED + 1)
 """``nbytes`` of GET_EFI and SET_EFI at least: 24. Source: Solaris vds.c, the ioctl table."""

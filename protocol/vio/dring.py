@@ -1,11 +1,8 @@
 """The descriptor ring: index arithmetic and the states of an entry; knows no disk, imports only errors.
 
 Theory of operation. The client exports one array of equal entries. Each begins with a state byte that says
-whose entry it is, and each side writes only what is its own:
-
-    FREE ─client fills─▶ READY ─server takes─▶ ACCEPTED ─server answers─▶ DONE ─client reads─▶ FREE
-
-The state is one byte and is stored last by whoever hands the entry over, so the other side may poll it: a
+whose entry it is, and each side writes only what is its own; ``ENTRY_STEPS`` has who moves an entry on. The
+state is one byte and is stored last by whoever hands the entry over, so the other side may poll it: a
 byte cannot be seen half written, a wider big-endian word stored by Python can. The server copies the entry
 out once, right after it has taken it, and looks at the shared one no more. If the client touches an entry
 that it has handed over, only its own session suffers.
@@ -14,17 +11,20 @@ Source: Solaris sys/vio_common.h (VIO_DESC_*); vds.c, vd_process_element, vd_mar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from enum import IntEnum
+from collections.abc import Mapping, Sequence
+from enum import Enum, IntEnum
 from typing import Final, NamedTuple
 
 from protocol.errors import Layer, LocalProtocolError, Reaction, RingError
 
 __all__ = [
+    "DSTATE_MASK",
+    "ENTRY_STEPS",
     "MAX_DESCRIPTORS",
     "MAX_DESCRIPTOR_SIZE",
     "MIN_DESCRIPTOR_SIZE",
     "Dstate",
+    "EntryStep",
     "ExportedRing",
     "ImportedRing",
     "RingGeometry",
@@ -45,6 +45,10 @@ ALIGNMENT: Final = 8
 """An entry's size is a multiple of this. Source: Solaris ldc_shm.c, ldc_mem_dring_create."""
 
 
+DSTATE_MASK: Final = 0xF
+"""The bits of the state byte that are the state. Source: Solaris sys/vio_common.h, VIO_DESC_MASK."""
+
+
 class Dstate(IntEnum):
     """State of a ring entry. Source: Solaris sys/vio_common.h, VIO_DESC_*."""
 
@@ -53,6 +57,25 @@ class Dstate(IntEnum):
     ACCEPTED = 3  # the server's, in progress
     DONE = 4  # handed back, answered
     INITIALIZING = 5  # network only: being filled
+
+
+class EntryStep(Enum):
+    """Who moves an entry on, and how. Source: Solaris vdc.c; vds.c, vd_process_element, vd_mark_elem_done."""
+
+    POST = "client posts"  # all fields are in place, the state byte is stored last
+    TAKE = "server takes"  # the state byte is stored before the entry is copied
+    FINISH = "server finishes"  # nbytes and status, then the state byte
+    REAP = "client reaps"  # status and nbytes have been read
+
+
+ENTRY_STEPS: Final[Mapping[tuple[Dstate, EntryStep], Dstate]] = {
+    (Dstate.FREE, EntryStep.POST): Dstate.READY,
+    (Dstate.READY, EntryStep.TAKE): Dstate.ACCEPTED,
+    (Dstate.ACCEPTED, EntryStep.FINISH): Dstate.DONE,
+    (Dstate.DONE, EntryStep.REAP): Dstate.FREE,
+}
+"""All that may happen to an entry of a disk. A server that finds it in another state refuses it (RingError):
+the client has changed what was not its own."""
 
 
 # Plain ints: an IntEnum member costs twice as much to compare and to store.

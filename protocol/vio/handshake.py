@@ -150,6 +150,8 @@ class ServerHandshake:
     def negotiate(self, message: bytes) -> bytes:
         """Take a VER_INFO; return the answer, an ACK if the state is VERSION afterwards, else a NACK.
 
+        Both say that we are a disk server: vds has written it before it looks at the version.
+
         Raises: PacketError (not 56 bytes), NegotiationError (not a disk client): NACK.
         Source: Solaris vds.c, vd_process_ver_msg.
         """
@@ -169,7 +171,7 @@ class ServerHandshake:
                 sid=offer.sid,
                 major=version.major,
                 minor=version.minor,
-                dev_class=DeviceClass.DISK_SERVER if agreed else offer.dev_class,
+                dev_class=DeviceClass.DISK_SERVER,
             )
         )
 
@@ -183,7 +185,7 @@ class ServerHandshake:
         """Take a DRING_REG; return where the ring is, for the driver to map.
 
         Raises: PacketError (length is not that of its cookies), RingError (a second ring, not one cookie,
-            geometry out of bounds, cookie too short): NACK and soft reset.
+            geometry out of bounds): NACK and soft reset. RingError (cookie too short): NACK and full reset.
         Source: Solaris vds.c, vd_process_dring_reg_msg; Solaris ldc_shm.c, ldc_mem_dring_map.
         """
         offer = DringRegisterLayout.parse(message)
@@ -195,7 +197,7 @@ class ServerHandshake:
         geometry.validate()
         if offer.cookie[0].size < geometry.nbytes:
             raise RingError(
-                Layer.VIO, Reaction.NACK, f"a ring of {geometry.nbytes} bytes in {offer.cookie[0].size}"
+                Layer.VIO, Reaction.RESET, f"a ring of {geometry.nbytes} bytes in {offer.cookie[0].size}"
             )
         return offer.cookie[0], geometry
 

@@ -129,7 +129,6 @@ BAD_MESSAGES: dict[str, tuple[str, bytes]] = {
         "attributes",
         registration(Cookie(0x4000, 8192), RingGeometry(64, 2**32 - 8)),
     ),
-    "a ring in half of its memory": ("attributes", registration(Cookie(0x4000, 4096))),
     "ring 2": ("running", data(1, 0, ident=2)),
     "ring data of another session": ("running", data(1, 0, sid=OTHER_SID)),
 }
@@ -170,6 +169,13 @@ def test_a_ring_in_memory_that_is_not_ours_is_a_full_reset(peer: Peer, case: str
         assert heard[1] == 2
         peer.reach_one("running")
         peer.expect_fault(peer.announce(0), 0)
+
+
+def test_a_ring_larger_than_its_cookie_is_a_full_reset(peer: Peer) -> None:
+    peer.reach("attributes")
+    message = registration(Cookie(peer.ring_cookie.addr, 4096))
+    assert peer.ask(message) == nack(message)
+    peer.expect_full_reset()
 
 
 def test_ten_restarts_of_the_handshake_in_a_second_are_borne(peer: Peer) -> None:

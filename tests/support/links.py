@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from protocol.ldc.events import LinkEvent, LinkReset, LinkState, MessageReceived, QueueConfigured
 from protocol.ldc.link import Link
@@ -77,6 +77,13 @@ def ack(seqid: int, ackid: int) -> bytes:
 MARK: Final = QueueConfigured()
 
 
+class Sender(Protocol):
+    """What has outputs: a link, or a whole stack."""
+
+    def next_output(self) -> Output | None:
+        """Return the next one."""
+
+
 def events(link: Transport) -> list[LinkEvent]:
     """Take all events."""
     found = []
@@ -85,7 +92,7 @@ def events(link: Transport) -> list[LinkEvent]:
     return found
 
 
-def outputs(link: Transport) -> list[Output]:
+def outputs(link: Sender) -> list[Output]:
     """Take all outputs."""
     found = []
     while (output := link.next_output()) is not None:

@@ -61,7 +61,7 @@ from protocol.vio.dring import RingGeometry
 from protocol.vio.extensions import NO_EXTENSION, Extension
 from protocol.vio.messages import TransferMode
 
-__all__ = ["Guest", "Mode", "ServerSide", "StackDisk", "Wire"]
+__all__ = ["Guest", "Mode", "Packet", "ServerSide", "StackDisk", "Wire"]
 
 Mode: TypeAlias = Literal["plain", "polled", "inband"]
 Packet: TypeAlias = bytes | QueueConfigured

@@ -4,7 +4,7 @@ After a NACK comes one of two: a soft reset, where the session is forgotten and 
 next VER_INFO is answered at once; or a full one, where the server resets the channel too. The answer is the
 message itself with its subtype changed. Sources: Solaris ``vds.c`` (``vd_process_msg``: which errors do
 what; ``vd_process_ver_msg``, ``_attr_msg``, ``_dring_reg_msg``, ``_dring_unreg_msg``, ``_dring_msg``,
-``vd_process_element``), ``ldc.c`` (``i_ldc_check_seqid``, ``i_ldc_process_data_NACK``); what this server
+``vd_process_element``), ``ldc.c`` (``i_ldc_check_seqid``, ``i_ldc_rx_process_hvq``); what this server
 takes more strictly: ``docs/choices.md``.
 
 Run: ``python -m tests.vectors.client_faults --help``.
@@ -122,7 +122,7 @@ def network_client(session: Session) -> None:
 
 
 def version_too_old(session: Session) -> None:
-    session.refuse(version("01", "00 00 00 09"), version(NACK, "00 00 00 00"))
+    session.refuse(version("01", "00 00 00 09"), version(NACK, "00 00 00 00", device="04"))
     session.soft()
 
 

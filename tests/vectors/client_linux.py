@@ -33,7 +33,7 @@ RING_COOKIE = "00 00 00 00 00 00 00 00  00 00 00 00 00 02 a0 00"
 def versions(link: Link, sid: str) -> None:
     """A major above the server's is refused with what it has; the next offer is that."""
     link.send(raw(f"01 01 00 01 {sid}  00 03 00 00  03", 56))
-    link.expect("VER_INFO 3.0 NACK", raw(f"01 04 00 01 {sid}  00 01 00 02  03", 56))
+    link.expect("VER_INFO 3.0 NACK", raw(f"01 04 00 01 {sid}  00 01 00 02  04", 56))
 
 
 def handshake(link: Link, sid: str) -> None:

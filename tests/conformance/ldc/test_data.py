@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from protocol.errors import Layer, LocalProtocolError, PacketError, Reaction
-from protocol.ldc.events import LinkReset, MessageReceived
+from protocol.ldc.events import LinkReset, LinkState, MessageReceived
 from protocol.ldc.fragment import MAX_MESSAGE_SIZE
 from protocol.ldc.link import Link
 from protocol.ldc.state import TransportState
@@ -48,6 +48,17 @@ def test_send_before_up_is_refused(state: TransportState) -> None:
     with pytest.raises(LocalProtocolError, match="ldc: the link is not up") as caught:
         link.send(b"x")
     assert caught.value.layer is Layer.LDC
+    assert outputs(link) == []
+
+
+@pytest.mark.parametrize("state", [LinkState.DOWN, LinkState.RESET])
+def test_send_on_a_link_that_was_reset_is_refused(state: LinkState) -> None:
+    """TX_GET_STATE says DOWN or RESET: "a reset and ECONNRESET"; here the report has done the reset."""
+    link = responder()
+    link.link_state(state)
+    outputs(link)
+    with pytest.raises(LocalProtocolError, match="ldc: the link is not up"):
+        link.send(b"x")
     assert outputs(link) == []
 
 

@@ -123,6 +123,27 @@ def test_a_nack_of_0_0_ends_the_attempt() -> None:
     assert _lost(script)
 
 
+def test_after_a_nack_the_next_lower_version_is_offered_with_a_new_session_id() -> None:
+    """Linux viohs.c, process_ver_nack; Solaris vdc goes on as if it were an ACK, a defect."""
+    script = ClientScript(versions=((2, 3), (1, 2)))
+    script.events()
+    script.stack.start(0x2A)
+    assert script.answers() == [octets(f"01 01 00 01 {SID} 0002 0003 03")]
+    (again,) = script.send(octets(f"01 04 00 01 {SID} 0001 0001 03"))
+    assert again == octets("01 01 00 01 0000002b 0001 0002 03")
+    (wish,) = script.send(octets("01 02 00 01 0000002b 0001 0001 04"))
+    assert wish[:8] == bytes.fromhex("01 01 00 02 0000002b")
+    assert script.stack.version == (1, 1)
+
+
+@pytest.mark.parametrize("version", ["0001 0003", "0002 0000", "0000 0002"])
+def test_an_ack_of_a_version_never_offered_is_a_reset(version: str) -> None:
+    """vdc.c, vdc_handle_ver_msg: the major must be known; FWARC 2010/054: an ACK may lower the minor only."""
+    script = _at(0)
+    script.send(octets(f"01 02 00 01 {SID} {version} 04"))
+    assert _lost(script)
+
+
 def test_an_attribute_message_of_another_length_is_a_reset() -> None:
     """vdc.c, vdc_handle_attr_msg."""
     script = _at(1)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import pytest
 
 from protocol.stack import DescriptorsReady, RequestReceived, SessionReset
-from tests.support.stackdisk import RING, RING_AT, StackDisk
+from protocol.vdisk.descriptor import Request
+from tests.support.stackdisk import RING, RING_AT, Packet, StackDisk, Wire
 from tests.support.vioscript import SID, ServerScript, octets
 
 
@@ -204,6 +205,31 @@ def test_an_entry_that_is_not_ready_is_a_nack_with_its_index_and_a_full_reset() 
     assert disk.sessions == 2
 
 
+def test_an_error_of_an_earlier_element_is_in_its_entry_and_not_in_the_reply() -> None:
+    """vds.c: each element is DONE with its own status; the one reply for the range is an ACK."""
+    disk = StackDisk(bytearray(1 << 16))
+    memory = disk.guest.memory
+    told: list[int] = []
+
+    def fail(request: Request) -> int:
+        return 5 if request.req_id == 0x11 else 0
+
+    def note(wire: Wire, packet: Packet) -> Packet:
+        if wire is disk.to_client and isinstance(packet, bytes):
+            told.append(packet[9])
+        return packet
+
+    disk.on_request, disk.on_packet = fail, note
+    for index, req_id in ((2, 0x11), (3, 0x12)):
+        at = RING_AT + index * RING.descriptor_size
+        memory[at : at + 48] = bytes([2, 0]) + bytes(13) + bytes([req_id, 3]) + bytes(31)
+    disk.client.announce(2, 3)
+    disk.pump()
+    assert told == [2]
+    entries = [RING_AT + index * RING.descriptor_size for index in (2, 3)]
+    assert [(memory[at], memory[at + 23]) for at in entries] == [(4, 5), (4, 0)]
+
+
 # -- ACK against NACK ----------------------------------------------------------------------------------------
 
 
@@ -214,6 +240,23 @@ def test_a_disk_error_is_an_ack_with_a_status() -> None:
     with pytest.raises(OSError, match="Errno 5"):
         disk.pread(0, 512)
     assert disk.lost == []
+
+
+def test_an_ack_is_never_sent_before_done_is_visible() -> None:
+    """vds.c, vd_complete_notify: a client that finds the entry not DONE ignores the ACK, for ever."""
+    disk = StackDisk(bytearray(1 << 16))
+    seen: list[int] = []
+
+    def look(wire: Wire, packet: Packet) -> Packet:
+        if wire is disk.to_client and isinstance(packet, bytes):
+            assert packet[8:12] == bytes.fromhex("02 02 00 42")
+            seen.append(disk.guest.memory[RING_AT + packet[35] * RING.descriptor_size])
+        return packet
+
+    disk.on_packet = look
+    for _ in range(2 * RING.num_descriptors):
+        disk.pread(0, 512)
+    assert seen == [4] * 2 * RING.num_descriptors
 
 
 def test_every_message_is_acknowledged_whatever_the_ack_flag_says() -> None:

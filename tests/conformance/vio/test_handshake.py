@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import pytest
 
+from protocol.ldc.events import LinkState
 from protocol.stack import DescriptorsReady, SessionReset
+from protocol.vio.state import SERVER_EXPECTS, ServerState
 from tests.support.vioscript import SID, ServerScript, octets
 
 ATTR = f"01 01 00 02 {SID} 03 00 00 00 00000200 {'00' * 16} 0000000000000100"
@@ -169,7 +171,6 @@ def test_attr_dring_reg_is_acknowledged_with_ident_1_and_all_else_echoed() -> No
         _register(size=63),
         _register(size=72 - 4),
         _register(size=0xFFFFFFF8),
-        _register(num=129, size=64),
     ],
     ids=[
         "short",
@@ -184,11 +185,10 @@ def test_attr_dring_reg_is_acknowledged_with_ident_1_and_all_else_echoed() -> No
         "smaller than an entry",
         "not a multiple of 8",
         "huge",
-        "larger than its cookie",
     ],
 )
 def test_attr_dring_reg_is_checked(message: bytes) -> None:
-    """vds.c: length = 32 + 16 * ncookies, one cookie; ldc_shm.c: cookie.size >= len * dsize.
+    """vds.c, vd_process_dring_reg_msg, EBADMSG: length = 32 + 16 * ncookies, one cookie.
 
     vds should, but does not, look at descriptor_size and at num_descriptors = 0.
     """
@@ -198,6 +198,18 @@ def test_attr_dring_reg_is_checked(message: bytes) -> None:
     reset = _refused(script, message)
     assert reset is not None
     assert not reset.full
+    script.data()
+
+
+def test_attr_a_ring_larger_than_its_cookie_is_a_full_reset() -> None:
+    """ldc_shm.c, ldc_mem_dring_map: cookie.size >= len * dsize, else EINVAL, which is not one of the soft."""
+    script = ServerScript()
+    script.agree()
+    script.events()
+    reset = _refused(script, _register(num=129, size=64))
+    assert reset is not None
+    assert reset.full
+    assert script.resets == 1
     script.data()
 
 
@@ -225,10 +237,21 @@ def test_attr_in_band_awaits_rdx() -> None:
 
 @pytest.mark.parametrize("size", [8, 55, 57])
 def test_dring_rdx_has_56_bytes(size: int) -> None:
-    """vds.c, vd_process_rdx: length = 56."""
+    """vds.c, process_rdx_msg: length = 56."""
     script = ServerScript()
     script.agree()
     script.register()
+    reset = _refused(script, (octets(RDX) + bytes(8))[:size])
+    assert reset is not None
+    assert not reset.full
+
+
+@pytest.mark.parametrize("size", [8, 55, 57])
+def test_attr_in_band_rdx_has_56_bytes(size: int) -> None:
+    """vds.c, process_rdx_msg: length = 56, ring or not."""
+    script = ServerScript()
+    script.agree(xfer_mode=2)
+    script.events()
     reset = _refused(script, (octets(RDX) + bytes(8))[:size])
     assert reset is not None
     assert not reset.full
@@ -267,6 +290,75 @@ def test_a_version_in_mid_session_restarts_at_once() -> None:
         assert reset is not None
         assert not reset.full
         assert script.answers() == [octets("01 02 00 01 00 00 00 77 0001 0001 04")]
+
+
+_UNREG = octets(f"01 01 00 04 {SID} 0000000000000001")
+_INFOS = {
+    0x01: octets(f"01 01 00 01 {SID} 0001 0001 03"),
+    0x02: octets(ATTR),
+    0x03: _register(),
+    0x04: _UNREG,
+    0x05: octets(RDX),
+    0x06: octets(f"01 01 00 06 {SID}"),
+    0x07: octets(f"01 01 00 07 {SID}"),
+    0x40: octets(f"02 01 00 40 {SID} 0000000000000001"),
+    0x41: octets(f"02 01 00 41 {SID} 0000000000000001", 80),
+    0x42: octets(f"02 01 00 42 {SID} 0000000000000001 0000000000000001"),
+}
+
+
+def _server_in(state: ServerState) -> ServerScript:
+    """Return a server in ``state``, its events forgotten."""
+    script = ServerScript()
+    if state is ServerState.VERSION:
+        script.say(f"01 01 00 01 {SID} 0001 0002 03")
+    elif state in (ServerState.ATTRIBUTES_RING, ServerState.RING):
+        script.agree()
+    elif state is ServerState.ATTRIBUTES_INBAND:
+        script.agree(xfer_mode=2)
+    elif state is ServerState.DATA_RING:
+        script.data()
+    elif state is ServerState.DATA_INBAND:
+        script.inband()
+    if state is ServerState.RING:
+        script.register()
+    script.events()
+    return script
+
+
+@pytest.mark.parametrize(
+    ("state", "envelope"),
+    [
+        (state, envelope)
+        for state in ServerState
+        for envelope in _INFOS
+        if envelope not in SERVER_EXPECTS[state] and envelope != 0x01
+    ],
+)
+def test_what_a_state_does_not_accept_is_refused(state: ServerState, envelope: int) -> None:
+    """Solaris 11 vds.c, vd_do_process_msg, ENOMSG: NACK, soft reset, and the next VER_INFO is welcome."""
+    script = _server_in(state)
+    reset = _refused(script, _INFOS[envelope])
+    assert (reset is None) == (state is ServerState.INIT)  # where there is no session there is none to reset
+    assert reset is None or not reset.full
+    assert script.resets == 0
+    script.data()
+
+
+@pytest.mark.parametrize("state", ServerState)
+@pytest.mark.parametrize("tag", ["01 02", "01 04", "02 01", "04 01"])
+def test_a_message_of_another_type_or_subtype_is_refused(state: ServerState, tag: str) -> None:
+    """vds.c, vd_do_process_msg: type, subtype and envelope together say what a message is."""
+    script = _server_in(state)
+    envelope = min(set(SERVER_EXPECTS[state]) - {0x03, 0x04}, default=0x03)
+    kind = bytes.fromhex(tag)
+    if envelope >= 0x40:
+        kind = bytes([3 - kind[0] if kind[0] < 4 else 4, kind[1]])
+    (answer,) = script.send(kind + _INFOS[envelope][2:])
+    assert answer[:4] == kind[:1] + b"\x04" + _INFOS[envelope][2:4]
+    reset = _reset(script)
+    assert (reset is None) == (state is ServerState.INIT)
+    assert reset is None or not reset.full
 
 
 # -- session id ----------------------------------------------------------------------------------------------
@@ -361,14 +453,14 @@ def test_a_running_request_is_answered_before_the_reset() -> None:
         ("0001 0002", "02 0001 0002 04"),  # Linux
         ("0001 0003", "02 0001 0002 04"),
         ("0001 ffff", "02 0001 0002 04"),
-        ("0002 0000", "04 0001 0002 03"),
-        ("ffff ffff", "04 0001 0002 03"),
-        ("0000 0000", "04 0000 0000 03"),
-        ("0000 ffff", "04 0000 0000 03"),
+        ("0002 0000", "04 0001 0002 04"),
+        ("ffff ffff", "04 0001 0002 04"),
+        ("0000 0000", "04 0000 0000 04"),
+        ("0000 ffff", "04 0000 0000 04"),
     ],
 )
 def test_the_answer_to_a_version(offered: str, answer: str) -> None:
-    """vds.c, vd_process_ver_msg: minor lowered; own best; next lower; 0.0. The ACK has dev_class 4."""
+    """vds.c, vd_process_ver_msg: minor lowered; own best; next lower; 0.0. dev_class 4, refused or not."""
     script = ServerScript()
     subtype, rest = answer.split(" ", 1)
     assert script.send(octets(f"01 01 00 01 {SID} {offered} 03")) == [
@@ -400,3 +492,36 @@ def test_version_info_acks_do_not_depend_on_the_link_being_fresh() -> None:
     script.reset()
     _reset(script)
     script.data()
+
+
+# -- link ----------------------------------------------------------------------------------------------------
+
+
+def test_link_reset_without_a_session_just_comes_up_again() -> None:
+    """vds.c, vd_handle_ldc_events, LDC_EVT_RESET in INIT: just ldc_up."""
+    script = ServerScript()
+    script.reset()
+    assert script.events() == []
+    script.data()
+
+
+@pytest.mark.parametrize("state", [state for state in ServerState if state is not ServerState.INIT])
+def test_link_reset_is_a_soft_reset(state: ServerState) -> None:
+    """vds.c, vd_handle_ldc_events, LDC_EVT_RESET: a soft reset, which ends in ldc_up."""
+    script = _server_in(state)
+    script.reset()
+    reset = _reset(script)
+    assert reset is not None
+    assert not reset.full
+    assert script.resets == 0
+    script.data()
+
+
+@pytest.mark.parametrize("state", [state for state in ServerState if state is not ServerState.INIT])
+def test_link_down_is_a_full_reset(state: ServerState) -> None:
+    """vds.c, vd_handle_ldc_events, LDC_EVT_DOWN."""
+    script = _server_in(state)
+    script.stack.link_state(LinkState.DOWN)
+    (reset,) = script.events()
+    assert isinstance(reset, SessionReset)
+    assert reset.full

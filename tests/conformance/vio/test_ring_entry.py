@@ -12,7 +12,7 @@ from protocol.errors import Reaction, RingError
 from protocol.ldc.cookie import Cookie
 from protocol.vdisk.descriptor import Request, build_entry, parse_entry
 from protocol.vdisk.ring import ClientRing, ServerRing
-from protocol.vio.dring import Dstate, RingGeometry
+from protocol.vio.dring import ENTRY_STEPS, Dstate, EntryStep, RingGeometry
 
 RING = RingGeometry(2, 64)
 REQUEST = Request(1, 1, 0xFF, 0, 512, (Cookie(0x4000, 512),))
@@ -132,3 +132,68 @@ def test_consuming_frees_the_entry(client: ClientRing, server: ServerRing, memor
     assert client.is_done(1)
     client.reap(1)
     assert memory[64] == Dstate.FREE
+
+
+def _act(step: EntryStep, client: ClientRing, server: ServerRing) -> None:
+    """Do ``step`` to entry 0."""
+    if step is EntryStep.POST:
+        client.post(0, build_entry(REQUEST, 64))
+    elif step is EntryStep.TAKE:
+        server.take(0)
+    elif step is EntryStep.FINISH:
+        server.finish(0, 0, 512)
+    else:
+        assert client.is_done(0)
+        client.reap(0)
+
+
+@pytest.mark.parametrize(("state", "step"), ENTRY_STEPS)
+def test_each_side_moves_what_is_its_own(
+    client: ClientRing, server: ServerRing, memory: bytearray, state: Dstate, step: EntryStep
+) -> None:
+    """vdc.c and vds.c: FREE, READY, ACCEPTED, DONE, and FREE again."""
+    memory[0] = state
+    _act(step, client, server)
+    assert memory[0] == ENTRY_STEPS[state, step]
+
+
+@pytest.mark.parametrize(
+    ("state", "step"),
+    [
+        (state, step)
+        for step in (EntryStep.TAKE, EntryStep.FINISH)
+        for state in (0, *Dstate, 0x82, 0xFF)
+        if (state, step) not in ENTRY_STEPS
+    ],
+)
+def test_the_server_refuses_every_entry_that_is_not_its_own(
+    client: ClientRing, server: ServerRing, memory: bytearray, state: int, step: EntryStep
+) -> None:
+    """vds.c, vd_process_element: READY or nothing; vd_mark_elem_done: ACCEPTED or nothing."""
+    memory[0] = state
+    with pytest.raises(RingError) as caught:
+        _act(step, client, server)
+    assert caught.value.reaction is Reaction.RESET
+    assert memory[0] == state
+
+
+@pytest.mark.parametrize("state", [0, *(state for state in Dstate if state is not Dstate.DONE), 0xFF])
+def test_an_ack_of_an_entry_that_is_not_done_is_ignored(
+    client: ClientRing, memory: bytearray, state: int
+) -> None:
+    """vdc.c, vdc_process_data_msg: if dstate is not DONE the message is silently ignored."""
+    memory[0] = state
+    assert not client.is_done(0)
+
+
+def test_a_server_that_writes_the_entry_back_whole_does_no_harm(
+    client: ClientRing, memory: bytearray
+) -> None:
+    """OpenBSD vdsp.c: the entry is copied in whole and copied back whole, DONE with it."""
+    client.post(0, build_entry(REQUEST, 64))
+    own = bytearray(memory[:64])
+    own[20:24] = bytes(4)
+    own[0] = Dstate.DONE
+    memory[:64] = own
+    assert client.is_done(0)
+    assert client.reap(0) == (0, 512)

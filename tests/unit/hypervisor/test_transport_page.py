@@ -8,31 +8,20 @@ from pathlib import Path
 import pytest
 
 import hypervisor
-import protocol.stack
-from protocol import wire
-from protocol.vdisk import payloads
+from protocol import structures, wire
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "transport.md").read_text(encoding="utf-8")
 TABLES: dict[str, str] = dict(re.findall(r"<!-- layout: (\w+) -->\n((?:\|.*\n)+)", PAGE))
 
 
-def table(layout: wire.Layout[object]) -> str:
-    """Return the layout as the page shows it."""
-    rows = ["| Offset | Size | Field | |", "|---:|---:|---|---|"]
-    for field in layout.fields:
-        size = f"{field.size} each" if field.counted_by else str(field.size)
-        rows.append(f"| {field.offset} | {size} | {field.name} | {field.doc} |")
-    return "\n".join(rows) + "\n"
-
-
 def test_imports_have_declared_every_structure() -> None:
-    assert {hypervisor.__name__, protocol.stack.__name__, payloads.__name__}
+    assert hypervisor.__name__ == "hypervisor"
     assert set(TABLES) <= set(wire.STRUCTURES)
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_table_is_that_of_the_layout(name: str) -> None:
-    assert TABLES[name] == table(wire.STRUCTURES[name])
+    assert TABLES[name] == structures.table(wire.STRUCTURES[name]) + "\n"
 
 
 def test_every_record_has_its_table() -> None:

@@ -131,11 +131,11 @@ def test_wrong_usage_is_one_line_and_2(
 
 def test_layout_prints_a_table_or_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["layout", "vd_geom"]) == 0
-    assert capsys.readouterr().out == structures.table("vd_geom") + "\n"
+    assert capsys.readouterr().out == structures.table(structures.STANDARD["vd_geom"]) + "\n"
     assert main(["layout"]) == 0
     printed = capsys.readouterr().out
-    for name in structures.STANDARD:
-        assert f"### {name}\n\n{structures.table(name)}\n" in printed
+    for name, layout in structures.STANDARD.items():
+        assert f"### {name}\n\n{structures.table(layout)}\n" in printed
 
 
 def test_the_page_of_structures_is_made_with_the_command(capsys: pytest.CaptureFixture[str]) -> None:

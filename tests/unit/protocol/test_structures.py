@@ -11,7 +11,7 @@ from protocol.errors import LocalProtocolError, PacketError
 
 
 def test_a_table_has_offset_size_field_and_meaning() -> None:
-    assert structures.table("ldc_mem_cookie").splitlines() == [
+    assert structures.table(structures.STANDARD["ldc_mem_cookie"]).splitlines() == [
         "| Offset | Size | Field | Meaning |",
         "| -----: | ---: | ----- | --- |",
         "|      0 |    8 | addr  | page size code 63:60, table index, offset in the page |",

@@ -162,7 +162,9 @@ def test_server_agrees_on_a_version_and_adopts_the_session_id() -> None:
 def test_server_that_knows_no_such_version_stays_where_it_is() -> None:
     handshake = _server()
     answer = VersionLayout.parse(handshake.negotiate(_offer(major=2)))
-    assert answer == VersionMessage(subtype=Subtype.NACK, sid=7, major=1, minor=2, dev_class=DeviceClass.DISK)
+    assert answer == VersionMessage(
+        subtype=Subtype.NACK, sid=7, major=1, minor=2, dev_class=DeviceClass.DISK_SERVER
+    )
     assert (handshake.state, handshake.version) == (ServerState.INIT, NO_VERSION)
 
 
@@ -239,7 +241,6 @@ def test_server_takes_one_ring_and_names_it() -> None:
         {"num_descriptors": 0x7FFFFFFF},
         {"descriptor_size": 48},
         {"descriptor_size": 100},
-        {"cookie": (Cookie(0, RING.nbytes - 8),)},
     ],
 )
 def test_server_refuses_a_ring_that_cannot_be(fields: dict[str, object]) -> None:
@@ -247,6 +248,14 @@ def test_server_refuses_a_ring_that_cannot_be(fields: dict[str, object]) -> None
     with pytest.raises(RingError) as caught:
         handshake.offered_ring(_registration(**fields))
     assert caught.value.reaction is Reaction.NACK
+    assert handshake.ring is None
+
+
+def test_server_takes_a_ring_that_its_cookie_does_not_hold_for_a_fault_of_memory() -> None:
+    handshake = _server(ServerState.ATTRIBUTES_RING)
+    with pytest.raises(RingError) as caught:
+        handshake.offered_ring(_registration(cookie=(Cookie(0, RING.nbytes - 8),)))
+    assert caught.value.reaction is Reaction.RESET
     assert handshake.ring is None
 
 
