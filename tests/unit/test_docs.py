@@ -56,11 +56,3 @@ def test_every_page_is_in_the_index() -> None:
         for page in (ROOT / "docs" / folder).glob("*.md")
     }
     assert not {str(page.relative_to(ROOT)) for page in pages - linked}
-
-
-def test_the_protocol_example_prints_what_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
-    blocks = FENCE.findall((ROOT / "docs/how-to/drive-the-protocol-alone.md").read_text(encoding="utf-8"))
-    code = next(text for language, text in blocks if language == "python")
-    printed = next(text for language, text in blocks if not language)
-    exec(compile(code, "drive-the-protocol-alone.md", "exec"), {"__name__": "example"})
-    assert capsys.readouterr().out == printed

@@ -1,0 +1,71 @@
+"""The examples of ``docs/embed.md`` run, print what the page says, and stay short."""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vdc
+from tests.support.daemons import ROOT, run
+from tests.support.waiting import wait_until
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PAGE = (ROOT / "docs" / "embed.md").read_text(encoding="utf-8")
+SIZE = 16 << 20
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_under_80_lines_and_on_the_page(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 80
+    assert f"(../examples/{path.name})" in PAGE
+
+
+def test_a_session_in_memory_prints_what_the_page_says() -> None:
+    printed = run(sys.executable, "examples/session_in_memory.py")
+    assert f"```\n{printed}```" in PAGE
+
+
+def test_code_on_the_page_is_that_of_the_example() -> None:
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in EXAMPLES)
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert blocks
+    assert not [block for block in blocks if block not in sources]
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[str]:
+    """The second example as a process; the URI of its disk."""
+    socket = tmp_path / "own.sock"
+    with subprocess.Popen(
+        [sys.executable, "examples/own_server.py", socket], cwd=ROOT, stdout=subprocess.DEVNULL
+    ) as process:
+        wait_until(socket.exists, "the socket of the example")
+        yield f"vdisk+unix:///any?socket={socket}"
+        assert process.poll() is None, "the server died"
+        process.kill()
+
+
+def test_a_server_of_ones_own_serves_vdc(own_server: str, tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(random.Random(1).randbytes(SIZE))
+    run(sys.executable, "-m", "vdc", "copy", "--verify", image, own_server)
+    assert '"size": 16777216' in run(sys.executable, "-m", "vdc", "info", "--json", own_server)
+    back = tmp_path / "back.img"
+    run(sys.executable, "-m", "vdc", "copy", own_server, back)
+    assert back.read_bytes() == image.read_bytes()
+
+
+def test_a_server_of_ones_own_outlives_its_clients(own_server: str) -> None:
+    for number in range(3):
+        with vdc.connect(own_server) as disk:
+            disk.pwrite(SIZE - 512, bytes([number]) * 512)
+            disk.flush()
+            assert disk.pread(SIZE - 512, 512) == bytes([number]) * 512
+    with pytest.raises(OSError, match="only shared memory here"):
+        vdc.connect(f"{own_server}&transport=socket")
