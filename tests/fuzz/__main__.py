@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.fuzz.seeds import SEEDS
+from tests.fuzz.targets import TARGETS
 
 __all__ = ["CORPUS", "CRASHES", "main"]
 
@@ -29,7 +30,7 @@ CRASHES: Final = HERE / "crashes"
 ONE_INPUT_S: Final = 10  # an input takes a millisecond; this long, it hangs
 MEMORY_MB: Final = 1024  # ten times what the interpreter needs with all modules
 LONGEST: Final = 512  # bytes of an input: a few dozen instructions
-GRACE_S: Final = 120  # to import, to read the corpus, to print; then it is killed
+GRACE_S: Final = 60  # to import, to read the corpus, to print; then it is killed
 
 _EXECUTED: Final = re.compile(r"stat::number_of_executed_units:\s*(\d+)")
 _COVERED: Final = re.compile(r"\bcov: (\d+)")
@@ -49,12 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = _parser().parse_args(arguments)
     if options.replay is not None:
-        from tests.fuzz.targets import TARGETS  # the fuzzer's own process imports it instrumented
-
         TARGETS[options.target](options.replay.read_bytes())
         return 0
     failed = False
-    for name in SEEDS if options.target == "all" else [options.target]:
+    for name in TARGETS if options.target == "all" else [options.target]:
         corpus = options.corpus or CORPUS / name
         outcome = _fuzz(name, corpus, options)
         print(
@@ -70,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz decoders and stacks.")
-    parser.add_argument("target", choices=[*SEEDS, "all"])
+    parser.add_argument("target", choices=[*TARGETS, "all"])
     parser.add_argument("--seconds", type=int, default=60, help="how long, each target (default 60)")
     parser.add_argument("--corpus", type=Path, help="inputs to start from (default tests/fuzz/corpus/TARGET)")
     parser.add_argument("--grow", action="store_true", help="keep what reaches more, as little as will do")

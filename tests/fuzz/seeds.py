@@ -74,10 +74,14 @@ def _decoders() -> Iterator[bytes]:
     table = [build_mte(index * PAGE_SIZE, every) for index in range(decoders.TABLE_ENTRIES)]
     bodies["resolve"] = [
         b"".join(mte.to_bytes(8, "big") for mte in table)
-        + (8).to_bytes(8, "big")
+        + addr.to_bytes(8, "big")
         + length.to_bytes(4, "big")
         + Permission.CR.to_bytes(2, "big")
-        for length in (512, 3 * PAGE_SIZE)
+        for addr, length in (
+            (8, 512),
+            (8, 3 * PAGE_SIZE),
+            (decoders.TABLE_ENTRIES * PAGE_SIZE - 8, 16),  # beyond the table
+        )
     ]
     for name, found in bodies.items():
         for body in found:
@@ -149,6 +153,14 @@ def _server_stack() -> Iterator[bytes]:
         yield bytes([0, shake, number, 1, inband_data, 1, 0, 0, 1, choose, 0, inband_data, 2, 1, 0, 2, last])
     for kind in (server_stack.POLLED, server_stack.POLLED | server_stack.POLLS):
         yield bytes([kind, shake, 2, 0, ring_data, 1, 1, 0, 1, look, 2, ring_data, 2, 0, 1, 1])
+    say_anything = _instruction(table, driver.say_anything)
+    clean_up = _instruction(table, driver.clean_up)
+    unregistration = 0x80 + server_stack.MESSAGES.index(server_stack.build_unregistration)
+    yield bytes([0, shake, 2, 0, say_anything, 5, 1, 1, 0, 1, 0])  # shorter than a tag
+    three = [ring_data, 0, 0, 0, ring_data, 1, 1, 0, ring_data, 2, 2, 0]
+    yield bytes(  # answers that wait for another when the session ends
+        [0, shake, 2, 0, choose, server_stack.TARDY, *three, last, last, unregistration, clean_up]
+    )
     yield bytes([0, version, 2, wish, 4, registration, 16, rdx, ring_data, 15, 2, 0])
     yield bytes([0, version, 2, wish, 2, rdx, inband_data, 3, 0, 0, 1])
 
@@ -165,6 +177,7 @@ def _client_stack() -> Iterator[bytes]:
             first = kind | offer << 3
             yield bytes([first, answer_all, request, 0, 0, request, 1, 3, answer, answer])
             yield bytes([first, answer, answer, answer, answer, request, 2, 2, damaged, 0, 8, 7])
+            yield bytes([first, answer_all, request, 0, 0, damaged, 0, 15, 2])  # to what was never sent
     for kind in (client_stack.POLLED, client_stack.POLLED | client_stack.POLLS):
         yield bytes(
             [kind, answer_all, request, 2, answer, 1, wake, 1, 2, 1, 2, 2, request, 1, wake, 2, 3, 2, 3, 1]

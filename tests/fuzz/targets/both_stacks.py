@@ -442,7 +442,7 @@ class DisturbedDisk:
         self.recover()
 
     def recover(self) -> None:
-        """See all requests answered; after loss or damage, which the two may not have noticed, at a new try."""
+        """See all requests answered; after loss or damage that nobody has noticed, over a new channel."""
         self.rest()
         if not self.intact and not self.is_idle:
             self.connect()

@@ -405,7 +405,8 @@ def _large_registration(driver: ServerDriver) -> bytes:
     return _build_registration(geometry, *[Cookie(tape.number(4), tape.number(4))] * (tape.byte() % 4))
 
 
-def _unregistration(driver: ServerDriver) -> bytes:
+def build_unregistration(driver: ServerDriver) -> bytes:
+    """Return a message that is refused in every state."""
     return DringUnregisterLayout.build(DringUnregisterMessage(sid=SID, dring_ident=1))
 
 
@@ -472,7 +473,7 @@ MESSAGES: Final[tuple[Callable[[ServerDriver], bytes], ...]] = (
     _inband_data,
     _wrong_number,
     _large_registration,
-    _unregistration,
+    build_unregistration,
     _version_of_any_kind,
     _tag,
 )
