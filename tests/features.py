@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -42,8 +43,14 @@ def _has_shared_memory_files() -> bool:
     return Path("/dev/shm").is_dir() and os.access("/dev/shm", os.W_OK)
 
 
+def _has_atheris() -> bool:
+    """Tell whether the fuzzer is installed, which has no wheels but for Linux on x86-64."""
+    return importlib.util.find_spec("atheris") is not None
+
+
 #: Feature name → probe. A name used in ``deselect.txt`` must stand here.
 PROBES: dict[str, Callable[[], bool]] = {
+    "atheris": _has_atheris,
     "loop": _has_loop_devices,
     "root": _is_root,
     "tmpfs": _has_shared_memory_files,

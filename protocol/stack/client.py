@@ -214,6 +214,8 @@ class Client(Endpoint[ClientEvent]):
             self._lose(cause, force=False)
 
     def _lose(self, cause: str, force: bool) -> None:
+        if self._handshake.state is ClientState.UP:
+            self._events.clear()  # ChannelUp, if it was not taken yet: there is nothing left to start
         self._handshake.step(ClientStep.LOSE)
         self._held = True
         self._force = force

@@ -321,3 +321,16 @@ def test_a_client_that_lost_its_peer_while_cleaning_up_waits_for_it() -> None:
     script.stack.link_state(LinkState.DOWN)
     assert _lost(script)
     assert script.stack.next_event() is None
+
+
+def test_a_session_lost_before_it_was_begun_is_not_to_be_begun() -> None:
+    script = ClientScript()
+    script.events()
+    script.stack.link_state(LinkState.DOWN)
+    _lost(script)
+    script.carry()  # the server takes no packets, and goes through the link's handshake all the same
+    script.send(octets(f"01 02 00 05 {SID}"))
+    script.stack.link_state(LinkState.UP)
+    assert _lost(script) == "vio: session id 0x2a, not 0x0"
+    script.carry()
+    assert script.events() == [ChannelUp()]
