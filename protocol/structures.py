@@ -57,7 +57,7 @@ def rows(layout: wire.Layout[Any]) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _size(row: wire.FieldInfo) -> str:
-    if row.counted_by is not None:
+    if row.counted_by:
         return f"{row.size} each"
     return str(row.size) if row.element is None else f"{row.size // row.element.size} x {row.element.size}"
 
@@ -66,8 +66,9 @@ def _meanings(row: wire.FieldInfo) -> Iterator[str]:
     yield row.doc
     if row.element is not None:
         yield "each " + ", ".join(f"{inner.name} at {inner.offset}" for inner in row.element.fields)
-    if row.counted_by is not None:
-        yield f"as many as {row.counted_by}"
+    if row.counted_by:
+        rounded = f", each rounded up to {row.rounded}" if row.rounded > 1 else ""
+        yield f"as many as {' + '.join(row.counted_by)}{rounded}"
     if row.enum is not None:
         yield ", ".join(f"{member.name} {_number(member)}" for member in row.enum)
 

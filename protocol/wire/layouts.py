@@ -25,10 +25,10 @@ UNSET: Final = object()  # no default: dataclasses' own sentinel would mean the 
 class FieldInfo(NamedTuple):
     """One row of a structure's layout table.
 
-    ``size`` is in bytes; in a variable tail it is that of one element, and ``counted_by`` names what counts
-    them. ``enum`` names the numbers that a field may hold: the only ones that parse if ``closed``, else those
-    that are known (and 0 too, if ``zero``: nobody has set it). ``element`` is the layout of an array's
-    structures.
+    ``size`` is in bytes; in a variable tail it is that of one element, and ``counted_by`` are the fields that
+    count them, each rounded up to a multiple of ``rounded``. ``enum`` names the numbers that a field may hold:
+    the only ones that parse if ``closed``, else those that are known (and 0 too, if ``zero``: nobody has set
+    it). ``element`` is the layout of an array's structures.
     """
 
     name: str
@@ -37,7 +37,8 @@ class FieldInfo(NamedTuple):
     kind: Kind
     doc: str
     enum: Numbers | None = None
-    counted_by: str | None = None
+    counted_by: tuple[str, ...] = ()
+    rounded: int = 1
     closed: bool = False
     zero: bool = False
     element: Layout[Any] | None = None
@@ -72,10 +73,9 @@ class FieldSpec:
     element_size: int = 0
 
     @property
-    def counted_by(self) -> str | None:
+    def counting(self) -> str:
         """What counts a variable tail, in words."""
-        each = f", each rounded up to {self.rounded}" if self.rounded > 1 else ""
-        return f"{' + '.join(self.counts)}{each}" if self.counts else None
+        return " + ".join(self.counts)
 
     def counted(self, values: Mapping[str, int]) -> int:
         """Return how many elements the counting fields announce."""
@@ -171,7 +171,7 @@ class Layout(Generic[T]):
         key, spec = self._tail
         announced = spec.counted({name: getattr(value, name) for name in spec.counts})
         if not len(getattr(value, key)) == announced <= spec.limit:
-            raise ValueError(f"{spec.counted_by} does not count {key}, or more than {spec.limit}")
+            raise ValueError(f"{spec.counting} does not count {key}, or more than {spec.limit}")
 
     def from_container(self, container: Mapping[str, Any]) -> T:
         """Return our value for what construct has parsed; only for a structure that contains this one."""
@@ -190,7 +190,7 @@ class Layout(Generic[T]):
         values = dict(zip(self.codec.fields, self.codec.unpack_from(data), strict=True))
         count = spec.counted(values)
         if count > spec.limit:
-            raise self.error(f"{spec.counted_by} is {count}, at most {spec.limit} allowed")
+            raise self.error(f"{spec.counting} is {count}, at most {spec.limit} allowed")
         return self.size + count * spec.element_size
 
     def error(self, why: str) -> PacketError:
@@ -214,7 +214,8 @@ def _rows(specs: Mapping[str, FieldSpec]) -> Iterator[FieldInfo]:
             spec.kind,
             spec.doc,
             spec.enum,
-            spec.counted_by,
+            spec.counts,
+            spec.rounded,
             spec.closed,
             spec.zero,
             spec.element,

@@ -38,7 +38,7 @@ def _names(flags: type[IntFlag], number: int) -> str | None:
     for member in flags:
         if number & member:
             found.append(str(member.name))
-            rest &= ~member
+            rest &= ~int(member)  # a flag complements to its own bits only
     return None if rest else "|".join(found)
 
 

@@ -41,9 +41,9 @@ def test_kinds_and_counts(name: str) -> None:
     for row, field in zip(structures.STANDARD[name].fields, STRUCTS[name]["fields"], strict=True):
         if row.kind is not wire.Kind.RESERVED:
             assert row.kind.value == field["kind"]
-        assert (row.counted_by is not None) == field.get("variable", False)
+        assert bool(row.counted_by) == field.get("variable", False)
         if "count" in field and field.get("variable"):
-            assert row.counted_by == field["count"]
+            assert row.counted_by == (field["count"],)
         if field["kind"] == "array":
             assert row.element is not None
             assert row.element.size == field["element_size"]

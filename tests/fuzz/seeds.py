@@ -43,11 +43,11 @@ def _valid(layout: wire.Layout[Any]) -> bytes:
     for field in layout.fields:
         if field.enum is not None:
             first = next(iter(field.enum))
-            data[field.offset : field.offset + field.size] = first.to_bytes(field.size, "big")
-        if field.counted_by is not None:
-            count = offsets[field.counted_by]
+            data[field.offset : field.offset + field.size] = int(first).to_bytes(field.size, "big")
+        for name in field.counted_by[:1]:
+            count = offsets[name]
             data[count.offset : count.offset + count.size] = (1).to_bytes(count.size, "big")
-            data += bytes(range(field.size))
+            data += bytes(range(max(field.size, field.rounded)))
     return bytes(data)
 
 

@@ -44,7 +44,7 @@ def numbers(row: wire.FieldInfo) -> st.SearchStrategy[int]:
 def legal(draw: st.DrawFn, layout: wire.Layout[Any]) -> dict[str, object]:
     """A legal value as a plain object."""
     tail = next((row for row in layout.fields if row.counted_by), None)
-    counts = tail.counted_by.split(",")[0].split(" + ") if tail is not None and tail.counted_by else []
+    counts = tail.counted_by if tail is not None else ()
     found: dict[str, object] = {}
     for row in layout.fields:
         if row.kind is wire.Kind.RESERVED or row is tail:
@@ -60,7 +60,7 @@ def legal(draw: st.DrawFn, layout: wire.Layout[Any]) -> dict[str, object]:
             found[row.name] = draw(st.binary(min_size=row.size, max_size=row.size)).hex()
     if tail is not None:
         lengths = [int(str(found[name])) for name in counts]
-        total = sum(-(-each // 8) * 8 for each in lengths) if len(counts) > 1 else lengths[0]
+        total = sum(-(-each // tail.rounded) * tail.rounded for each in lengths)
         if tail.element is not None:
             found[tail.name] = [draw(legal(tail.element)) for _ in range(total)]
         else:
@@ -149,8 +149,7 @@ COUNTED = [(name, row) for name, layout in LAYOUTS.items() for row in layout.fie
 @pytest.mark.parametrize(("name", "row"), COUNTED, ids=[name for name, _ in COUNTED])
 def test_a_count_beyond_its_bound_is_refused(name: str, row: wire.FieldInfo) -> None:
     layout = LAYOUTS[name]
-    counts = str(row.counted_by).split(",")[0].split(" + ")
-    counting = next(field for field in layout.fields if field.name == counts[0])
+    counting = next(field for field in layout.fields if field.name == row.counted_by[0])
     data = bytearray(layout.size)
     data[counting.offset : counting.offset + counting.size] = b"\xff" * counting.size
     with pytest.raises(PacketError, match="at most"):

@@ -22,7 +22,11 @@ LAYOUTS: list[Layout[Any]] = [
     CapacityLayout,
     GeometryLayout,
 ]  # the others come along
-NAMES = sorted(name for name in STRUCTURES if name.startswith(("vio_", "vd_")))
+NAMES = sorted(
+    name
+    for name in STRUCTURES
+    if name.startswith(("vio_", "vd_attr_", "vd_dring_", "vd_capacity", "vd_geom"))
+)
 assert {layout.name for layout in LAYOUTS} <= set(NAMES)
 FIXED = [name for name in NAMES if not any(row.counted_by for row in STRUCTURES[name].fields)]
 TAILED = [name for name in NAMES if name not in FIXED]
@@ -42,7 +46,7 @@ def _values(layout: Layout[Any]) -> st.SearchStrategy[Any]:
     rows = [row for row in layout.fields if row.kind is not Kind.RESERVED]
     tail = next((row for row in rows if row.counted_by), None)
     fields = {
-        row.name: _of(row) for row in rows if row is not tail and not (tail and row.name == tail.counted_by)
+        row.name: _of(row) for row in rows if row is not tail and not (tail and row.name in tail.counted_by)
     }
     if tail is None:
         return st.fixed_dictionaries(fields).map(lambda found: layout.value_type(**found))
@@ -50,7 +54,7 @@ def _values(layout: Layout[Any]) -> st.SearchStrategy[Any]:
     cookies = st.lists(st.builds(Cookie, word, word), max_size=33).map(tuple)
     return st.tuples(st.fixed_dictionaries(fields), cookies).map(
         lambda found: layout.value_type(
-            **found[0], **{str(tail.counted_by): len(found[1]), tail.name: found[1]}
+            **found[0], **{tail.counted_by[0]: len(found[1]), tail.name: found[1]}
         )
     )
 

@@ -196,8 +196,8 @@ def test_fields_are_the_layout_table() -> None:
     assert rows["number"].doc == "a number"
     assert rows["resv1"].doc == "reserved, zero"
     assert rows["colour"].enum is Colour
-    assert rows["cookie"].counted_by == "ncookies"
-    assert rows["pair"].counted_by is None
+    assert rows["cookie"].counted_by == ("ncookies",)
+    assert rows["pair"].counted_by == ()
 
 
 def test_codec_is_derived_from_the_declaration() -> None:
