@@ -4,7 +4,7 @@ It never takes a number for granted that 1.0 does not define: size and media typ
 the server's own generosity. Sources: OpenBSD ``sys/arch/sparc64/dev/vdsk.c`` 1.9 (``vdsk_send_*``,
 ``vdsk_scsi_cmd``), ``ldc.c``, ``ldcvar.h``.
 
-Run: ``python -m tests.vectors.client_1_0 --help``.
+Run: ``python -m tests.vectors.client_openbsd --help``.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ Sources: Solaris 11 ``uts/sun4v/io/vdc.c`` (``vdc_init_ver_negotiation``, ``vdc_
 ``vdc_init_dring_negotiate``, ``vdc_send_request``, ``vdc_map_to_shared_dring``), ``sys/vdc.h``,
 ``ldc_shm.c``, ``vds.c`` (``vd_check_seq_num``, ``vd_process_dring_msg``, ``vd_process_msg``).
 
-Run: ``python -m tests.vectors.client_1_1 --help``.
+Run: ``python -m tests.vectors.client_solaris --help``.
 """
 
 from collections.abc import Sequence
