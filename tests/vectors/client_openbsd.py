@@ -13,6 +13,7 @@ from tests.vectors import runner
 from tests.vectors.link import Link
 from tests.vectors.memory import CR, CW, IR, IW, PAGE, SLOT, Cookie, Memory, R, W
 from tests.vectors.octets import raw
+from tests.vectors.rendezvous import Channel
 from tests.vectors.ring import Ring
 from tests.vectors.scenario import Client, Image, everything
 
@@ -90,7 +91,7 @@ class Vdsk(Client):
         self.prod = (self.prod + 1) % 32
 
 
-def converse(link: Link, memory: Memory, image: Image) -> None:
+def converse(link: Link[Channel], memory: Memory, image: Image) -> None:
     """The whole life of the client."""
     memory.map_page(0, RING_RA, CR | CW | R | W)
     ring = Ring(link, memory, RING_RA, count=32, stride=176)

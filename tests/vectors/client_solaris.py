@@ -15,6 +15,7 @@ from tests.vectors import runner
 from tests.vectors.link import RDX_WITH_ACKID, Link
 from tests.vectors.memory import CR, CW, IR, IW, PAGE, Cookie, Memory, R, W
 from tests.vectors.octets import Mismatch, compare, raw
+from tests.vectors.rendezvous import Channel
 from tests.vectors.ring import Ring
 from tests.vectors.scenario import ABSOLUTE, BLOCK, BREAD, Client, Image, everything
 
@@ -41,7 +42,7 @@ def answer(envelope: str, sid: str, body: str = "") -> bytes:
     return raw(f"01 02 {envelope} {sid} {body}", 56)
 
 
-def handshake(link: Link, sid: str) -> None:
+def handshake(link: Link[Channel], sid: str) -> None:
     """VER, ATTR, DRING_REG and RDX."""
     link.send(control("00 01", sid, "00 01 00 01  03"))
     link.expect("VER_INFO ACK", answer("00 01", sid, "00 01 00 01  04"))
@@ -142,7 +143,7 @@ class Vdc(Client):
             compare("one of a burst", got, image.blocks(number * 7, 1))
 
 
-def session(link: Link, memory: Memory, sid: str) -> Vdc:
+def session(link: Link[Channel], memory: Memory, sid: str) -> Vdc:
     """Shake hands and begin with a ring as after LDC UP: every entry FREE, messages from 1."""
     handshake(link, sid)
     ring = Ring(link, memory, RING_RA, ENTRIES, STRIDE, reserved=DIRT)
@@ -166,7 +167,7 @@ def not_ready(client: Vdc) -> None:
     client.ring.expect_nack("an entry that is FREE", seq, 17, 17)
 
 
-def converse(link: Link, memory: Memory, image: Image) -> None:
+def converse(link: Link[Channel], memory: Memory, image: Image) -> None:
     """The whole life of the client, three sessions long."""
     for page in range(RING_PAGES):
         memory.map_page(RING_SLOT + page, RING_RA + page * PAGE, CR | CW | R | W)

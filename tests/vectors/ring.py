@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from tests.vectors.link import Link
 from tests.vectors.memory import Cookie, Memory
 from tests.vectors.octets import compare
+from tests.vectors.rendezvous import Channel
 
 FREE, READY, ACCEPTED, DONE = 1, 2, 3, 4
 
@@ -21,7 +22,7 @@ class Ring:
     """``count`` entries of ``stride`` octets at real address ``ra`` of ``memory``."""
 
     def __init__(
-        self, link: Link, memory: Memory, ra: int, count: int, stride: int, *, reserved: int = 0
+        self, link: Link[Channel], memory: Memory, ra: int, count: int, stride: int, *, reserved: int = 0
     ) -> None:
         """``reserved`` fills the reserved octets of entries and messages, and the state that nobody sets."""
         self.link = link

@@ -10,7 +10,8 @@ from pathlib import Path
 from tests.vectors.link import Link
 from tests.vectors.memory import Memory
 from tests.vectors.octets import Mismatch
-from tests.vectors.rendezvous import TRANSPORT, Channel
+from tests.vectors.records import TRANSPORT
+from tests.vectors.rendezvous import Channel
 from tests.vectors.scenario import Image
 
 # The server answers its own largest transfer, not the smaller of both (Solaris vds.c, vd_process_attr_msg).
@@ -29,7 +30,7 @@ def naming(case: str) -> Iterator[None]:
         raise Mismatch(f"{case}: {error}") from error
 
 
-def main(converse: Callable[[Link, Memory, Image], None], *, size: int, slots: int) -> None:
+def main(converse: Callable[[Link[Channel], Memory, Image], None], *, size: int, slots: int) -> None:
     """Parse the arguments, hold the conversation, say how it went; exit 1 at the first octet that differs."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--socket", required=True, help="where vds listens")
