@@ -335,4 +335,4 @@ def converse(link: Link[Channel], memory: Memory, image: Image) -> None:
 
 
 if __name__ == "__main__":
-    runner.main(converse, size=SIZE, slots=SLOTS)
+    runner.main(converse, size=SIZE, slots=SLOTS, link=Link)

@@ -137,4 +137,4 @@ def converse(link: Link[Channel], memory: Memory, image: Image) -> None:
 
 
 if __name__ == "__main__":
-    runner.main(converse, size=SIZE, slots=SLOTS)
+    runner.main(converse, size=SIZE, slots=SLOTS, queue_entries=128, link=Link)

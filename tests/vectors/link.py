@@ -109,6 +109,14 @@ class Link(Generic[Channels]):
         self.checked += 1
         return packet[8 : 8 + length]
 
+    def discard_data(self) -> int:
+        """Wait for a control packet; data that come before it are of the old link. Returns how many."""
+        discarded = 0
+        while (packet := self.channel.receive_packet())[0] == 0x02:
+            discarded += 1
+        self.channel.queue.appendleft(packet)
+        return discarded
+
     def reset(self) -> None:
         """Reset the channel ourselves; our peer knows, and does not reset it once more.
 

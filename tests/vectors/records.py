@@ -6,6 +6,7 @@ it was last asked for.
 """
 
 import array
+import select
 import socket
 import struct
 from abc import ABC, abstractmethod
@@ -80,10 +81,10 @@ class Connection(ABC):
 
         Returns whether there was one. Raises: HungUp; Mismatch (a record that has no place here).
         """
-        try:
-            datagram = self.sock.recv(65536, 0 if wait else socket.MSG_DONTWAIT)
-        except BlockingIOError:
+        if not wait and not select.select([self.sock], [], [], 0)[0]:
             return False
+        try:
+            datagram = self.sock.recv(65536)
         except ConnectionResetError as error:
             raise HungUp("the peer hung up with data unread") from error
         if len(datagram) == 64:
