@@ -117,6 +117,11 @@ class Link:
         return self._in_reset
 
     @property
+    def has_begun(self) -> bool:
+        """Whether a handshake has begun, from either end: ``up()`` would begin none."""
+        return bool(self._handshake) or self._state is _UP
+
+    @property
     def version(self) -> Version | None:
         """The link version agreed, if any."""
         return self._version
