@@ -64,10 +64,16 @@ class Link(Generic[Channels]):
         self.expect_packet("LDC RDX", RDX)
         self.sent, self.received = 0, 1
 
-    def cross_handshake(self, rdx: bytes = RDX) -> None:
-        """Come up as two drivers do that both called ``ldc_up``: each sends VER, ACK, RTS, RTR and RDX."""
+    def cross_handshake(self, rdx: bytes = RDX, *, first: bool = False) -> None:
+        """Come up as two drivers do that both called ``ldc_up``: each sends VER, ACK, RTS, RTR and RDX.
+
+        ``first``: our VER INFO does not wait for the peer's.
+        """
+        if first:
+            self.channel.send_packet(VER_INFO)
         self.expect_packet("LDC VER INFO", VER_INFO)
-        self.channel.send_packet(VER_INFO)
+        if not first:
+            self.channel.send_packet(VER_INFO)
         self.expect_packet("LDC VER ACK", VER_ACK)
         self.channel.send_packet(VER_ACK)
         self.expect_packet("LDC RTS", RTS)
