@@ -70,6 +70,14 @@ class Backend:
         self.fd = os.open(path, os.O_RDWR)
         self.nblocks = os.fstat(self.fd).st_size // BLOCK
 
+    def geometry(self) -> tuple[int, int, int, int]:
+        """What an image without a label is said to have: cylinders, alternate ones, heads, sectors."""
+        size = self.nblocks * BLOCK
+        heads, sectors = (96, 768) if size >= 8 << 30 else (1, 600) if size >= 2 << 20 else (1, 200)
+        cylinders = max(self.nblocks // (heads * sectors), 1)
+        alternate = 2 if cylinders > 2 else 0
+        return cylinders - alternate, alternate, heads, sectors
+
     def read(self, addr: int, nbytes: int) -> bytes:
         """What there is of ``nbytes`` from block ``addr`` on, to the end of the disk."""
         end = min(addr * BLOCK + nbytes, self.nblocks * BLOCK)

@@ -140,12 +140,8 @@ class Vdsp(Session):
 
     def _disk_geometry(self, request: Descriptor) -> int:
         """From the size alone; 3600 turns a minute. 64 octets are copied, as far as the cookies go."""
-        size = self.backend.nblocks * BLOCK
-        heads, sectors = (96, 768) if size >= 8 << 30 else (1, 600) if size >= 2 << 20 else (1, 200)
-        cylinders = max(self.backend.nblocks // (heads * sectors), 1)
-        alternate = 2 if cylinders > 2 else 0
-        self.geometry = (cylinders - alternate, alternate, heads, sectors)
-        words = (cylinders - alternate, alternate, 0, heads, sectors, 0, 0, 3600, cylinders, 0, 0)
+        self.geometry = data, alternate, heads, sectors = self.backend.geometry()
+        words = (data, alternate, 0, heads, sectors, 0, 0, 3600, data + alternate, 0, 0)
         self.buffer_out(request, struct.pack(">11H42x", *words))
         return 0
 

@@ -25,6 +25,7 @@ from tests.vectors.disk_server import (
     FLUSH,
     GET_CAPACITY,
     GET_DISKGEOM,
+    GET_VTOC,
     NBYTES_AT,
     STATUS_AT,
     Backend,
@@ -194,12 +195,21 @@ class Vds(Session):
 
     def _geometry(self, request: Descriptor) -> tuple[int, int]:
         """From the size alone; 7200 turns a minute."""
-        size = self.backend.nblocks * BLOCK
-        heads, sectors = (96, 768) if size >= 8 << 30 else (1, 600) if size >= 2 << 20 else (1, 200)
-        cylinders = max(self.backend.nblocks // (heads * sectors), 1)
-        alternate = 2 if cylinders > 2 else 0
-        words = (cylinders - alternate, alternate, 0, heads, sectors, 0, 0, 7200, cylinders, 0, 0)
+        data, alternate, heads, sectors = self.backend.geometry()
+        words = (data, alternate, 0, heads, sectors, 0, 0, 7200, data + alternate, 0, 0)
         return self._answer(request, struct.pack(">11H", *words))
+
+    def _vtoc(self, request: Descriptor) -> tuple[int, int]:
+        """Without a label: made up, and answered as if it were there; the text begins at offset 12."""
+        data, alternate, heads, sectors = self.backend.geometry()
+        size = self.backend.nblocks * BLOCK
+        shift, unit = next(
+            (s, u) for s, u in ((10, "K"), (20, "M"), (30, "G"), (40, "T")) if size < 1024 << s
+        )
+        text = f"SUN-DiskImage-{size >> shift}{unit}B cyl {data} alt {alternate} hd {heads} sec {sectors}"
+        vtoc = struct.pack(">8xHH128s4x", BLOCK, 8, text.encode())  # sector size, partitions
+        whole = struct.pack(">HH4xQQ", 5, 0, 0, data * heads * sectors)  # tag: the whole disk
+        return self._answer(request, vtoc + bytes(2 * 24) + whole)
 
     def _capacity(self, request: Descriptor) -> tuple[int, int]:
         return self._answer(request, struct.pack(">I4xQ", BLOCK, self.backend.nblocks))
@@ -209,10 +219,12 @@ _OPERATIONS: dict[int, tuple[int | None, Callable[[Vds, Descriptor], tuple[int, 
     BREAD: (None, Vds._read),
     BWRITE: (None, Vds._write),
     FLUSH: (0, Vds._flush),
+    GET_VTOC: (336, Vds._vtoc),
     GET_DISKGEOM: (24, Vds._geometry),
     GET_CAPACITY: (16, Vds._capacity),
 }
-"""What our clients may ask for, and the length it must have, if only one will do; the rest is ENOTSUP."""
+"""What is done here, and the length it must have, if only one will do. The rest is ENOTSUP: that of the mask
+is write cache, which an image has none of, and labels, which nobody sets."""
 
 if __name__ == "__main__":
     server_runner.main(Vds, queue_entries=512, faults=("reset", "nack", "hangup", "die"))
