@@ -134,6 +134,7 @@ def work(disk: Disk, image: Path, seed: int, rounds: int) -> None:
     assert image.read_bytes() == model + TAIL
 
 
+@pytest.mark.slow
 @each_server
 def test_commands_copy_both_ways(make: str, transport: str, image: Path, tmp_path: Path) -> None:
     out, back = tmp_path / "out", tmp_path / "back"

@@ -67,8 +67,9 @@ def answer(envelope: str, sid: str, body: str = "") -> bytes:
     return raw(f"01 02 {envelope} {sid} {body}", 56)
 
 
-# mode 3; type, media type and a reserved octet; blocks of 512; operations and size; 2048 blocks at a time
-WISH = "03 00 00 a5  00 00 02 00" + "00" * 16 + "00 00 00 00 00 00 08 00"
+# mode 3; type, media type and a reserved octet; blocks of 512; operations and size
+WISH = "03 00 00 a5  00 00 02 00" + "00" * 16
+MAXPHYS = "00 00 00 00 00 00 01 00"  # 256 blocks at a time, until a server has told its own
 DISK = (
     "03 02 01 00  00 00 02 00"  # ring, a disk, fixed, blocks of 512
     "00 00 00 00 00 02 01 0e"  # BREAD BWRITE FLUSH GET_DISKGEOM GET_CAPACITY
@@ -85,17 +86,17 @@ def refused_version(link: Link[Channel], sid: str) -> None:
     link.send(control("00 01", sid, "00 02 00 00  03"))
     link.expect("VER_INFO 2.0 NACK", raw(f"01 04 00 01 {sid}  00 01 00 02  03", 56))
     link.send(raw(f"01 01 00 01 {sid}  00 01 00 01  03", 56))
-    link.send(control("00 02", sid, WISH))
+    link.send(control("00 02", sid, WISH + MAXPHYS))
     link.expect("VER_INFO ACK", answer("00 01", sid, "00 01 00 01  04"))
     link.expect("ATTR_INFO ACK", answer("00 02", sid, DISK))
     link.reset()
 
 
-def handshake(link: Link[Channel], sid: str) -> None:
+def handshake(link: Link[Channel], sid: str, max_xfer: str) -> None:
     """VER, ATTR, DRING_REG and RDX."""
     link.send(control("00 01", sid, "00 01 00 01  03"))
     link.expect("VER_INFO ACK", answer("00 01", sid, "00 01 00 01  04"))
-    link.send(control("00 02", sid, WISH))
+    link.send(control("00 02", sid, WISH + max_xfer))
     link.expect("ATTR_INFO ACK", answer("00 02", sid, DISK))
     shape = f"00 00 02 00  00 00 08 30  00 03 {{}}  00 00 00 01 {RING_COOKIE}"  # 512 of 2096, TX and RX
     link.send(raw(f"01 01 00 03 {sid} 00 00 00 00 00 00 00 00" + shape.format("a5 a5")))
@@ -182,12 +183,12 @@ class Vdc(Client):
             compare("one of a burst", got, image.blocks(number * 7, 1))
 
 
-def session(link: Link[Channel], memory: Memory, sid: str) -> Vdc:
+def session(link: Link[Channel], memory: Memory, sid: str, max_xfer: str = runner.MAX_XFER) -> Vdc:
     """Shake hands and begin with a ring as after LDC UP: every entry FREE, messages from 1.
 
     The device id is asked for whatever the mask of operations says; not to have one is no fault.
     """
-    handshake(link, sid)
+    handshake(link, sid, max_xfer)
     ring = Ring(link, memory, RING_RA, ENTRIES, STRIDE, reserved=DIRT)
     ring.sid = bytes.fromhex(sid)
     client = Vdc(memory, ring)
@@ -254,7 +255,7 @@ def converse(link: Link[Channel], memory: Memory, image: Image) -> None:
     link.cross_handshake(RDX_WITH_ACKID)
     refused_version(link, "00 00 00 01")
     link.cross_handshake(RDX_WITH_ACKID)
-    client = session(link, memory, "00 00 00 02")
+    client = session(link, memory, "00 00 00 02", MAXPHYS)
     discover(client)
     everything(client, image, capacity=True)
     for _ in range(8):

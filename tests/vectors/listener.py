@@ -72,7 +72,8 @@ class MappedGuest(Guest):
             status, ra, length = resolve(self.octets, self.table, self.slots, cookie, nbytes, permission)
             if status != EOK:
                 raise Mismatch(f"cookie {cookie:#x}, permission {permission:#x}: hypervisor status {status}")
-            slot = self.octets[self.table + cookie // PAGE * SLOT :][:SLOT]
+            at = self.table + cookie // PAGE * SLOT
+            slot = self.octets[at : at + SLOT]
             compare(
                 "map table slot: reserved bits", bytes([slot[0], slot[6] & 0x18, slot[7] & 0xF]), bytes(3)
             )
@@ -87,9 +88,13 @@ class MappedGuest(Guest):
         return b"".join(self.octets[piece] for piece in self._pieces(cookie, nbytes, CR))
 
     def copy_out(self, cookie: int, octets: bytes) -> None:
+        """The first word of a piece goes last: it may be a ring entry's state, and the client looking at it."""
         for piece in self._pieces(cookie, len(octets), CW):
+            word = piece.start + 8
             length = piece.stop - piece.start
-            self.octets[piece], octets = octets[:length], octets[length:]
+            self.octets[word : piece.stop] = octets[8:length]
+            self.octets[piece.start : word] = octets[:8]
+            octets = octets[length:]
 
     def map(self, cookie: int, nbytes: int, permission: int) -> memoryview:
         """Map an area that lies in one piece, as a ring does."""
