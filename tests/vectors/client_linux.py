@@ -123,7 +123,7 @@ def converse(link: Link[Channel], memory: Memory, image: Image) -> None:
     ring = Ring(link, memory, RING_RA, ENTRIES, STRIDE)
     ring.ack_flag = 0x01
     ring.seq = 0xFFFF_FFF0
-    link.cross_handshake()
+    link.begin_handshake()
     versions(link, "00 00 00 2a")
     handshake(link, "00 00 00 2b")
     ring.sid = bytes.fromhex("00 00 00 2b")

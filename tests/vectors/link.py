@@ -64,6 +64,24 @@ class Link(Generic[Channels]):
         self.expect_packet("LDC RDX", RDX)
         self.sent, self.received = 0, 1
 
+    def begin_handshake(self) -> None:
+        """Come up as a client that was first: the server only answers, and its data begin at seqid 1.
+
+        If the machine is so slow that the server has begun after all, both do.
+        """
+        self.channel.send_packet(VER_INFO)
+        packet = self.channel.receive_packet()
+        self.channel.queue.appendleft(packet)
+        if packet == VER_INFO:
+            self.expect_packet("LDC VER INFO", VER_INFO)
+            self._both_begun(RDX)
+            return
+        self.expect_packet("LDC VER ACK", VER_ACK)
+        self.channel.send_packet(RTS)
+        self.expect_packet("LDC RTR", RTR)
+        self.channel.send_packet(RDX)
+        self.sent, self.received = 1, 0
+
     def cross_handshake(self, rdx: bytes = RDX, *, first: bool = False) -> None:
         """Come up as two drivers do that both called ``ldc_up``: each sends VER, ACK, RTS, RTR and RDX.
 
@@ -74,6 +92,9 @@ class Link(Generic[Channels]):
         self.expect_packet("LDC VER INFO", VER_INFO)
         if not first:
             self.channel.send_packet(VER_INFO)
+        self._both_begun(rdx)
+
+    def _both_begun(self, rdx: bytes) -> None:
         self.expect_packet("LDC VER ACK", VER_ACK)
         self.channel.send_packet(VER_ACK)
         self.expect_packet("LDC RTS", RTS)

@@ -88,7 +88,7 @@ class MappedGuest(Guest):
         return b"".join(self.octets[piece] for piece in self._pieces(cookie, nbytes, CR))
 
     def copy_out(self, cookie: int, octets: bytes) -> None:
-        """The first word of a piece goes last: it may be a ring entry's state, and the client looking at it."""
+        """The first word of a piece goes last: it may be a ring entry's state, which the client looks at."""
         for piece in self._pieces(cookie, len(octets), CW):
             word = piece.start + 8
             length = piece.stop - piece.start
