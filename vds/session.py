@@ -54,6 +54,10 @@ MAX_RESETS_A_SECOND: Final = 10
 MAX_UNREAD: Final = 1024
 """Messages kept while a reset drains; a client that sends more does not wait for its answer."""
 
+CLIENT_BEGINS_S: Final = 0.02
+"""How long a client is left to begin the link handshake. Solaris, Linux and OpenBSD do within a millisecond,
+and OpenBSD resets the channel when both sides begin; then we do, for clients that only answer."""
+
 
 class Session:
     """The server's end of one channel, from the welcome to the end of its last request."""
@@ -74,7 +78,9 @@ class Session:
         self.log = log
         self.polled = bool(welcome.extensions & Extension.POLLED_RING)
         self.inline = bool(welcome.extensions & Extension.INLINE)
-        self.stack = Server(export.attributes, extensions=welcome.extensions, polls=poller.enabled)
+        self.stack = Server(
+            export.attributes, extensions=welcome.extensions, polls=poller.enabled, waits=True
+        )
         self.channel = Channel(sock, extensions=welcome.extensions)
         self.closed: asyncio.Future[None] = self.loop.create_future()
         self.resetting = False
@@ -82,6 +88,7 @@ class Session:
         self._port: Port | None = None
         self._unread: deque[Any] = deque()  # received during a reset
         self._waking = False
+        self._beginning: asyncio.TimerHandle | None = None
         self._writing = False
         self._stopping = False
         self._resets: deque[float] = deque(maxlen=MAX_RESETS_A_SECOND)
@@ -171,6 +178,19 @@ class Session:
             return
         if self.channel.wants_write != self._writing and not self._stopping:
             self._watch_writing(self.channel.wants_write)
+        if self.stack.awaits_peer != (self._beginning is not None) and not self._stopping:
+            self._let_begin(self.stack.awaits_peer)
+
+    def _let_begin(self, waits: bool) -> None:
+        """Give the client its time to begin the link handshake; or it has, and need not be timed."""
+        if self._beginning is not None:
+            self._beginning.cancel()
+        self._beginning = self.loop.call_later(CLIENT_BEGINS_S, self._begin) if waits else None
+
+    def _begin(self) -> None:
+        self._beginning = None
+        self.stack.begin()
+        self.settle()
 
     def _send(self) -> None:
         packets: list[bytes] = []
@@ -214,6 +234,7 @@ class Session:
 
     def _unwatch(self) -> None:
         self.loop.remove_reader(self.channel.fileno())
+        self._let_begin(False)
         if self._writing:
             self._watch_writing(False)
 

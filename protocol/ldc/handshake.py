@@ -74,6 +74,11 @@ class HandshakeLink(Transport):
         self._last_msg_rcd = INIT_SEQID
 
     @property
+    def has_begun(self) -> bool:
+        """Whether a handshake has begun, from either end: ``up()`` would begin none."""
+        return bool(self._handshake) or self._state is TransportState.UP
+
+    @property
     def version(self) -> Version | None:
         """The link version agreed, if any."""
         return self._version

@@ -3,7 +3,10 @@
 After every input the coupled machines are settled here until nothing changes: what the link reports is handed
 to the session, and a link that is down while the peer is there is brought up again, unless the session is
 being cleaned up or a decision of the driver is awaited. Meanwhile the link's reports wait, in order.
-Source: Solaris vds.c, vd_handle_ldc_events; vdc.c, vdc_handle_cb.
+
+An end may let its peer begin the handshake, and begin it itself only when its driver says so (``begin``). A
+server does: OpenBSD's client begins by itself, and resets the channel when both have begun.
+Source: Solaris vds.c, vd_handle_ldc_events; vdc.c, vdc_handle_cb; OpenBSD ldc.c, ldc_rx_ctrl_vers.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ Event = TypeVar("Event")
 class Endpoint(ABC, Generic[Event]):
     """One end of a session: bytes in, events out; intent in, bytes out."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, waits: bool = False) -> None:
+        self._waits: Final = waits
         self._link: Final = Link()
         self._events: Final[deque[Event]] = deque()
         self._output: Final[deque[bytes | QueueConfigured]] = deque()  # older than the link's
@@ -46,6 +50,20 @@ class Endpoint(ABC, Generic[Event]):
         """
         self._link.receive_packet(packet)
         self._settle()
+
+    @property
+    def awaits_peer(self) -> bool:
+        """The peer is there and may begin the handshake: call begin() when it has had its time."""
+        return (
+            self._waits
+            and self._peer is not LinkState.DOWN
+            and not (self._held or self._up or self._link.has_begun)
+        )
+
+    def begin(self) -> None:
+        """Begin the handshake, if the peer is there and has not; look for output next."""
+        if self.awaits_peer:
+            self._link.up()
 
     def next_event(self) -> Event | None:
         """Return what happened next, None when all was reported. Each event says what to do about it."""
@@ -86,7 +104,7 @@ class Endpoint(ABC, Generic[Event]):
                         self._unlinked(event.cause, full=False)
                     else:
                         self._unlinked("the peer is gone", full=True)
-            if self._held or self._up or self._peer is LinkState.DOWN:
+            if self._held or self._up or self._peer is LinkState.DOWN or self.awaits_peer:
                 return
             link.up()  # does nothing if a handshake has begun
             if not link.is_up:

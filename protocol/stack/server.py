@@ -65,7 +65,7 @@ class Server(Endpoint[ServerEvent]):
 
     ``attributes`` describe the disk and may be set anew at any time; the next handshake tells them.
     ``versions`` are those it speaks, the best of each major, highest first. ``extensions`` and ``polls`` are
-    what the rendezvous agreed.
+    what the rendezvous agreed. ``waits`` lets the client begin the link handshake: see ``awaits_peer``.
     """
 
     def __init__(
@@ -75,8 +75,9 @@ class Server(Endpoint[ServerEvent]):
         versions: Sequence[tuple[int, int]] = VERSIONS,
         extensions: Extension = NO_EXTENSION,
         polls: bool = False,
+        waits: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(waits=waits)
         self.attributes = attributes
         self._polled: Final = bool(extensions & Extension.POLLED_RING)
         self._polls: Final = polls

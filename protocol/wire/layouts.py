@@ -26,9 +26,9 @@ class FieldInfo(NamedTuple):
     """One row of a structure's layout table.
 
     ``size`` is in bytes; in a variable tail it is that of one element, and ``counted_by`` are the fields that
-    count them, each rounded up to a multiple of ``rounded``. ``enum`` names the numbers that a field may hold:
-    the only ones that parse if ``closed``, else those that are known (and 0 too, if ``zero``: nobody has set
-    it). ``element`` is the layout of an array's structures.
+    count them, each rounded up to a multiple of ``rounded``. ``enum`` names the numbers that a field may
+    hold: the only ones that parse if ``closed``, else those that are known (and 0 too, if ``zero``: nobody
+    has set it). ``element`` is the layout of an array's structures.
     """
 
     name: str

@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.daemons import ROOT, VdsServer, run
 
-SCRIPTS = ("client_1_0", "client_1_1", "client_linux", "client_inband", "client_faults")
+SCRIPTS = ("client_openbsd", "client_solaris", "client_linux", "client_inband", "client_faults")
 TRANSPORTS = ("shm", "socket")
 IMAGE_SIZE = 6147 * 512
 VECTORS = ROOT / "tests" / "vectors"
@@ -67,18 +67,18 @@ def test_a_foreign_client_gets_every_octet_as_specified(
 
 
 def test_a_session_after_another_client_left_is_as_good_as_the_first(vds: VdsServer, folder: Path) -> None:
-    image = image_of(folder, "client_1_0", "shm")
-    for script in ("client_1_0", "client_inband", "client_faults"):
+    image = image_of(folder, "client_openbsd", "shm")
+    for script in ("client_openbsd", "client_inband", "client_faults"):
         converse(vds, script, "shm", image, image.stem)
 
 
 def test_a_foreign_client_notices_other_data(vds: VdsServer, folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.img"
     other.write_bytes(bytes(IMAGE_SIZE))
-    image = image_of(folder, "client_1_1", "shm")
+    image = image_of(folder, "client_solaris", "shm")
     before = image.read_bytes()
     with pytest.raises(AssertionError, match=r"BREAD of 1 at 0: differs at offset 0"):
-        converse(vds, "client_1_1", "shm", other, image.stem)
+        converse(vds, "client_solaris", "shm", other, image.stem)
     assert image.read_bytes() == before
 
 
@@ -100,7 +100,7 @@ def test_a_foreign_client_without_a_server_says_so_in_one_line(tmp_path: Path) -
     image.write_bytes(bytes(IMAGE_SIZE))
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "tests.vectors.client_1_0", "--socket", tmp_path / "none.sock"),
+            *(sys.executable, "-m", "tests.vectors.client_openbsd", "--socket", tmp_path / "none.sock"),
             *("--volume", "d", "--image", image),
         ],
         cwd=ROOT,

@@ -42,8 +42,8 @@ def _valid(layout: wire.Layout[Any]) -> bytes:
     offsets = {field.name: field for field in layout.fields}
     for field in layout.fields:
         if field.enum is not None:
-            first = next(iter(field.enum))
-            data[field.offset : field.offset + field.size] = int(first).to_bytes(field.size, "big")
+            number: int = next(iter(field.enum)).value
+            data[field.offset : field.offset + field.size] = number.to_bytes(field.size, "big")
         for name in field.counted_by[:1]:
             count = offsets[name]
             data[count.offset : count.offset + count.size] = (1).to_bytes(count.size, "big")

@@ -17,6 +17,7 @@ from tests.vectors import runner
 from tests.vectors.link import Link
 from tests.vectors.memory import CR, CW, PAGE, Memory, R, W
 from tests.vectors.octets import raw
+from tests.vectors.rendezvous import Channel
 from tests.vectors.ring import Ring
 from tests.vectors.scenario import ABSOLUTE, BLOCK, BREAD, BWRITE, Image
 
@@ -62,7 +63,7 @@ def short(subtype: str, envelope: str) -> bytes:
 class Session:
     """One connection, brought as far as a case wants it."""
 
-    def __init__(self, link: Link, memory: Memory) -> None:
+    def __init__(self, link: Link[Channel], memory: Memory) -> None:
         self.link = link
         self.memory = memory
         for slot in range(SLOTS):
@@ -324,14 +325,14 @@ CASES: tuple[Case, ...] = (
 )
 
 
-def converse(link: Link, memory: Memory, image: Image) -> None:
+def converse(link: Link[Channel], memory: Memory, image: Image) -> None:
     """All cases, each on a connection of its own."""
     for case in CASES:
         with runner.naming(case.__name__):
             case(Session(link, memory))
-        link.renew()
+        link.renew(link.channel.again())
     image.check("at the end")
 
 
 if __name__ == "__main__":
-    runner.main(converse, size=SIZE, slots=SLOTS)
+    runner.main(converse, size=SIZE, slots=SLOTS, link=Link)

@@ -16,6 +16,7 @@ from tests.vectors import runner
 from tests.vectors.link import Link
 from tests.vectors.memory import PAGE, SLOT, Cookie, Memory
 from tests.vectors.octets import raw
+from tests.vectors.rendezvous import Channel
 from tests.vectors.scenario import Client, Image, everything
 
 SLOTS = 512
@@ -38,7 +39,7 @@ RDX_ACK = raw(f"01 02 00 05 {SID}", 56)
 class Firmware(Client):
     """One request at a time, a cookie for every page."""
 
-    def __init__(self, link: Link, memory: Memory) -> None:
+    def __init__(self, link: Link[Channel], memory: Memory) -> None:
         super().__init__(memory, BUFFER_RA)
         self.link = link
         self.seq = 1
@@ -85,7 +86,7 @@ class Firmware(Client):
         self.seq += 1
 
 
-def converse(link: Link, memory: Memory, image: Image) -> None:
+def converse(link: Link[Channel], memory: Memory, image: Image) -> None:
     """The whole life of the client."""
     link.cross_handshake()
     link.send(VER_INFO)
@@ -98,4 +99,4 @@ def converse(link: Link, memory: Memory, image: Image) -> None:
 
 
 if __name__ == "__main__":
-    runner.main(converse, size=SIZE, slots=SLOTS)
+    runner.main(converse, size=SIZE, slots=SLOTS, link=Link)

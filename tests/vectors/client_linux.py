@@ -16,6 +16,7 @@ from tests.vectors import runner
 from tests.vectors.link import Link
 from tests.vectors.memory import CR, CW, IR, IW, PAGE, SLOT, Cookie, Memory, R, W
 from tests.vectors.octets import compare, raw
+from tests.vectors.rendezvous import Channel
 from tests.vectors.ring import Ring
 from tests.vectors.scenario import ABSOLUTE, BLOCK, BREAD, Client, Image, everything, whole_disk
 
@@ -30,13 +31,13 @@ SIZE = BUFFER_RA + 10 * PAGE
 RING_COOKIE = "00 00 00 00 00 00 00 00  00 00 00 00 00 02 a0 00"
 
 
-def versions(link: Link, sid: str) -> None:
+def versions(link: Link[Channel], sid: str) -> None:
     """A major above the server's is refused with what it has; the next offer is that."""
     link.send(raw(f"01 01 00 01 {sid}  00 03 00 00  03", 56))
     link.expect("VER_INFO 3.0 NACK", raw(f"01 04 00 01 {sid}  00 01 00 02  04", 56))
 
 
-def handshake(link: Link, sid: str) -> None:
+def handshake(link: Link[Channel], sid: str) -> None:
     """VER 1.2, ATTR with 256 blocks at a time, DRING_REG, RDX."""
     link.send(raw(f"01 01 00 01 {sid}  00 01 00 02  03", 56))
     link.expect("VER_INFO ACK", raw(f"01 02 00 01 {sid}  00 01 00 02  04", 56))
@@ -115,14 +116,14 @@ class Sunvdc(Client):
             compare("round the ring", self.memory.read(self.buffer_ra, BLOCK), image.blocks(number, 1))
 
 
-def converse(link: Link, memory: Memory, image: Image) -> None:
+def converse(link: Link[Channel], memory: Memory, image: Image) -> None:
     """Two sessions on one link, the second begun without a reset."""
     for page in range(RING_PAGES):
         memory.map_page(page, RING_RA + page * PAGE, CR | CW | R | W)
     ring = Ring(link, memory, RING_RA, ENTRIES, STRIDE)
     ring.ack_flag = 0x01
     ring.seq = 0xFFFF_FFF0
-    link.cross_handshake()
+    link.begin_handshake()
     versions(link, "00 00 00 2a")
     handshake(link, "00 00 00 2b")
     ring.sid = bytes.fromhex("00 00 00 2b")
@@ -136,4 +137,4 @@ def converse(link: Link, memory: Memory, image: Image) -> None:
 
 
 if __name__ == "__main__":
-    runner.main(converse, size=SIZE, slots=SLOTS)
+    runner.main(converse, size=SIZE, slots=SLOTS, queue_entries=128, link=Link)

@@ -6,9 +6,12 @@ Packet: type, stype, ctrl, env, seqid (4 octets), then 56 octets of payload. Sou
 """
 
 import struct
+from typing import Generic, TypeVar
 
 from tests.vectors.octets import compare, raw
-from tests.vectors.rendezvous import Channel
+from tests.vectors.records import Connection
+
+Channels = TypeVar("Channels", bound=Connection)
 
 PAYLOAD = 56  # octets of a message in one packet of unreliable mode
 START = 0x40
@@ -23,10 +26,15 @@ RDX = raw("01 01 04 00  00 00 00 01", 64)  # CTRL INFO RDX, seqid 1
 RDX_WITH_ACKID = raw("01 01 04 00  00 00 00 01  00 00 00 00  00 00 00 07", 64)
 
 
-class Link:
-    """One end of the link; ``sent`` and ``received`` are the last sequence ids of either direction."""
+def header(env: int, seqid: int) -> bytes:
+    """What precedes the payload of a data packet: DATA INFO, ctrl 0."""
+    return struct.pack(">BBBBI", 0x02, 0x01, 0x00, env, seqid)
 
-    def __init__(self, channel: Channel, stale: int = 0) -> None:
+
+class Link(Generic[Channels]):
+    """Either end of the link; ``sent`` and ``received`` are the last sequence ids of either direction."""
+
+    def __init__(self, channel: Channels, stale: int = 0) -> None:
         """``stale`` fills what a data packet leaves unused; Solaris sends what lay in its queue there."""
         self.channel = channel
         self.stale = stale
@@ -34,9 +42,9 @@ class Link:
         self.received = 0
         self.checked = 0
 
-    def renew(self) -> None:
+    def renew(self, channel: Channels) -> None:
         """Go on over a new connection, from the beginning."""
-        self.channel = self.channel.again()
+        self.channel = channel
         self.sent = self.received = 0
 
     def expect_packet(self, what: str, expected: bytes) -> None:
@@ -56,10 +64,37 @@ class Link:
         self.expect_packet("LDC RDX", RDX)
         self.sent, self.received = 0, 1
 
-    def cross_handshake(self, rdx: bytes = RDX) -> None:
-        """Come up as two drivers do that both called ``ldc_up``: each sends VER, ACK, RTS, RTR and RDX."""
-        self.expect_packet("LDC VER INFO", VER_INFO)
+    def begin_handshake(self) -> None:
+        """Come up as a client that was first: the server only answers, and its data begin at seqid 1.
+
+        If the machine is so slow that the server has begun after all, both do.
+        """
         self.channel.send_packet(VER_INFO)
+        packet = self.channel.receive_packet()
+        self.channel.queue.appendleft(packet)
+        if packet == VER_INFO:
+            self.expect_packet("LDC VER INFO", VER_INFO)
+            self._both_begun(RDX)
+            return
+        self.expect_packet("LDC VER ACK", VER_ACK)
+        self.channel.send_packet(RTS)
+        self.expect_packet("LDC RTR", RTR)
+        self.channel.send_packet(RDX)
+        self.sent, self.received = 1, 0
+
+    def cross_handshake(self, rdx: bytes = RDX, *, first: bool = False) -> None:
+        """Come up as two drivers do that both called ``ldc_up``: each sends VER, ACK, RTS, RTR and RDX.
+
+        ``first``: our VER INFO does not wait for the peer's.
+        """
+        if first:
+            self.channel.send_packet(VER_INFO)
+        self.expect_packet("LDC VER INFO", VER_INFO)
+        if not first:
+            self.channel.send_packet(VER_INFO)
+        self._both_begun(rdx)
+
+    def _both_begun(self, rdx: bytes) -> None:
         self.expect_packet("LDC VER ACK", VER_ACK)
         self.channel.send_packet(VER_ACK)
         self.expect_packet("LDC RTS", RTS)
@@ -76,8 +111,8 @@ class Link:
         for number, piece in enumerate(pieces):
             env = len(piece) | (START if number == 0 else 0) | (STOP if number == len(pieces) - 1 else 0)
             self.sent = (self.sent + 1) & 0xFFFFFFFF
-            header = struct.pack(">BBBBI", 0x02, 0x01, 0x00, env, self.sent)  # DATA INFO, ctrl 0
-            self.channel.send_packet(header + piece + bytes([self.stale]) * (PAYLOAD - len(piece)))
+            stale = bytes([self.stale]) * (PAYLOAD - len(piece))
+            self.channel.send_packet(header(env, self.sent) + piece + stale)
 
     def expect(self, what: str, message: bytes) -> None:
         """Receive one message and compare every octet of its packets; what they leave unused must be zero."""
@@ -85,11 +120,32 @@ class Link:
         for number, piece in enumerate(pieces):
             env = len(piece) | (START if number == 0 else 0) | (STOP if number == len(pieces) - 1 else 0)
             self.received = (self.received + 1) & 0xFFFFFFFF
-            header = struct.pack(">BBBBI", 0x02, 0x01, 0x00, env, self.received)
-            self.expect_packet(f"{what}, packet {number + 1}", header + piece.ljust(PAYLOAD, b"\0"))
+            expected = header(env, self.received) + piece.ljust(PAYLOAD, b"\0")
+            self.expect_packet(f"{what}, packet {number + 1}", expected)
+
+    def receive(self) -> bytes:
+        """Receive one message of one packet: its header and what it leaves unused are compared."""
+        return self.unwrap(self.channel.receive_packet())
+
+    def unwrap(self, packet: bytes) -> bytes:
+        """The message in a data packet that is the next one and holds a whole message."""
+        length = packet[3] & 0x3F
+        self.received = (self.received + 1) & 0xFFFFFFFF
+        expected = header(START | STOP | length, self.received) + packet[8 : 8 + length]
+        compare("a packet of data", packet, expected.ljust(64, b"\0"))
+        self.checked += 1
+        return packet[8 : 8 + length]
+
+    def discard_data(self) -> int:
+        """Wait for a control packet; data that come before it are of the old link. Returns how many."""
+        discarded = 0
+        while (packet := self.channel.receive_packet())[0] == 0x02:
+            discarded += 1
+        self.channel.queue.appendleft(packet)
+        return discarded
 
     def reset(self) -> None:
-        """Reset the channel ourselves; the server knows, and does not reset it once more.
+        """Reset the channel ourselves; our peer knows, and does not reset it once more.
 
         Solaris does (``ldc.c``, ``i_ldc_reset``), to empty a queue; on an ordered socket nothing is in it.
         """

@@ -29,6 +29,24 @@ ENOMAP = 14
 Cookie = tuple[int, int]
 
 
+def resolve(
+    octets: mmap.mmap, table: int, slots: int, cookie: int, nbytes: int, permission: int
+) -> tuple[int, int, int]:
+    """What one COPY may touch, by the map table of ``slots`` slots at ``table``: status, address, length.
+
+    Never across a page, as the hypervisor does it: whoever copies sees a short length and loops.
+    """
+    slot, offset = divmod(cookie, PAGE)
+    if slot >= slots:
+        return ENOMAP, 0, 0
+    (word,) = struct.unpack_from(">Q", octets, table + slot * SLOT)
+    if not word & 0x7F0:
+        return ENOMAP, 0, 0
+    if not word & permission:
+        return ENOACCESS, 0, 0
+    return EOK, (word & 0x00FF_FFFF_FFFF_E000) + offset, min(nbytes, PAGE - offset)
+
+
 class Memory:
     """``size`` octets, of which ``slots`` slots of map table lie at real address 0."""
 
@@ -74,19 +92,8 @@ class Memory:
         self.write(slot * SLOT, bytes(SLOT))
 
     def resolve(self, cookie: int, nbytes: int, permission: int) -> tuple[int, int, int]:
-        """What one COPY may touch: status, real address and length.
-
-        Never across a page, as the hypervisor does it: the other side sees a short length and loops.
-        """
-        slot, offset = divmod(cookie, PAGE)
-        if slot >= self.slots:
-            return ENOMAP, 0, 0
-        (word,) = struct.unpack_from(">Q", self.octets, slot * SLOT)
-        if not word & 0x7F0:
-            return ENOMAP, 0, 0
-        if not word & permission:
-            return ENOACCESS, 0, 0
-        return EOK, (word & 0x00FF_FFFF_FFFF_E000) + offset, min(nbytes, PAGE - offset)
+        """What one COPY may touch: status, real address and length."""
+        return resolve(self.octets, 0, self.slots, cookie, nbytes, permission)
 
     def close(self) -> None:
         """Give the memory back."""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from tests.vectors.link import Link
 from tests.vectors.memory import Cookie, Memory
 from tests.vectors.octets import compare
+from tests.vectors.rendezvous import Channel
 
 FREE, READY, ACCEPTED, DONE = 1, 2, 3, 4
 
@@ -21,7 +22,7 @@ class Ring:
     """``count`` entries of ``stride`` octets at real address ``ra`` of ``memory``."""
 
     def __init__(
-        self, link: Link, memory: Memory, ra: int, count: int, stride: int, *, reserved: int = 0
+        self, link: Link[Channel], memory: Memory, ra: int, count: int, stride: int, *, reserved: int = 0
     ) -> None:
         """``reserved`` fills the reserved octets of entries and messages, and the state that nobody sets."""
         self.link = link
@@ -51,15 +52,18 @@ class Ring:
         req_id: int = 0,
         ncookies: int | None = None,
     ) -> None:
-        """Fill the entry and make it READY; ``ncookies``, if given, is a stale number."""
+        """Fill the entry and make it READY; ``ncookies``, if given, is a stale number.
+
+        Cookies beyond those of this request stay as an earlier one left them, as in every driver.
+        """
         dirty = bytes([self.reserved])
         entry = bytes([FREE, self.ack_flag]) + dirty * 6
         entry += struct.pack(">QBB", req_id, operation, part) + dirty * 2
         entry += struct.pack(">IQQ", 0xFFFFFFFF, addr, nbytes)
         entry += struct.pack(">I", len(cookies) if ncookies is None else ncookies) + dirty * 4
         entry += b"".join(struct.pack(">QQ", *cookie) for cookie in cookies)
-        entry += dirty * (self.stride - len(entry))
         at = self.ra + index * self.stride
+        entry += self.memory.read(at + len(entry), self.stride - len(entry))
         self.memory.write(at, entry)
         self.memory.write(at, bytes([READY]))
         self.entries[index] = entry

@@ -6,16 +6,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from tests.vectors.link import Link
 from tests.vectors.memory import Memory
 from tests.vectors.octets import Mismatch
-from tests.vectors.rendezvous import TRANSPORT, Channel
+from tests.vectors.records import TRANSPORT
+from tests.vectors.rendezvous import QUEUE_ENTRIES, Channel
 from tests.vectors.scenario import Image
 
 # The server answers its own largest transfer, not the smaller of both (Solaris vds.c, vd_process_attr_msg).
 MAX_XFER = "00 00 00 00 00 00 08 00"  # 2048 blocks
 PHYS_BLOCK_SIZE = "00 00 02 00"
+
+AnyLink = TypeVar("AnyLink", bound=Link[Channel])
 
 OURS = ("protocol", "hypervisor", "vds", "vdc", "construct")
 
@@ -29,7 +33,14 @@ def naming(case: str) -> Iterator[None]:
         raise Mismatch(f"{case}: {error}") from error
 
 
-def main(converse: Callable[[Link, Memory, Image], None], *, size: int, slots: int) -> None:
+def main(
+    converse: Callable[[AnyLink, Memory, Image], None],
+    *,
+    size: int,
+    slots: int,
+    queue_entries: int = QUEUE_ENTRIES,
+    link: Callable[[Channel], AnyLink],
+) -> None:
     """Parse the arguments, hold the conversation, say how it went; exit 1 at the first octet that differs."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--socket", required=True, help="where vds listens")
@@ -40,9 +51,9 @@ def main(converse: Callable[[Link, Memory, Image], None], *, size: int, slots: i
     memory = Memory(size, slots, shared=options.transport == "shm")
     started = time.monotonic()
     try:
-        link = Link(Channel(options.socket, options.volume, memory))
-        converse(link, memory, Image(options.image))
-        link.channel.close()
+        end = link(Channel(options.socket, options.volume, memory, queue_entries))
+        converse(end, memory, Image(options.image))
+        end.channel.close()
     except (Mismatch, OSError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(1) from error
@@ -53,4 +64,4 @@ def main(converse: Callable[[Link, Memory, Image], None], *, size: int, slots: i
         sys.stderr.write(f"not a foreign peer: {', '.join(foreign)}\n")
         raise SystemExit(1)
     took = time.monotonic() - started
-    sys.stdout.write(f"{link.checked} packets compared, {link.channel.copies} COPYs served, {took:.2f} s\n")
+    sys.stdout.write(f"{end.checked} packets compared, {end.channel.copies} COPYs served, {took:.2f} s\n")

@@ -1,12 +1,16 @@
-"""A version 1.1 client, one message per descriptor, as Solaris' vdc: 512 entries, dirty padding.
+"""Solaris' vdc: version 1.1, one message per descriptor, 512 entries, dirty padding.
 
 What Solaris leaves on the stack or in the queue is 0xa5 here: reserved octets of every message and entry,
 the processing state, and what a packet does not use. Entry 0 is kept for probes, messages count from 1.
-Sources: Solaris 11 ``uts/sun4v/io/vdc.c`` (``vdc_init_ver_negotiation``, ``vdc_init_attr_negotiation``,
-``vdc_init_dring_negotiate``, ``vdc_send_request``, ``vdc_map_to_shared_dring``), ``sys/vdc.h``,
-``ldc_shm.c``, ``vds.c`` (``vd_check_seq_num``, ``vd_process_dring_msg``, ``vd_process_msg``).
+A refused version is offered again with the same session id, and the attributes are sent without waiting for
+the answer. What was unanswered at a reset is sent again, one by one, before anything else.
+Sources: Solaris 11 ``uts/sun4v/io/vdc.c`` (``vdc_init_ver_negotiation``, ``vdc_handle_ver_msg``,
+``vdc_init_attr_negotiation``, ``vdc_init_dring_negotiate``, ``vdc_send_request``,
+``vdc_map_to_shared_dring``, ``vdc_setup_devid``, ``vdc_validate_geometry``, ``vdc_resubmit_backup_dring``),
+``sys/vdc.h``, ``ldc_shm.c``, ``vds.c`` (``vd_check_seq_num``, ``vd_process_dring_msg``,
+``vd_process_msg``).
 
-Run: ``python -m tests.vectors.client_1_1 --help``.
+Run: ``python -m tests.vectors.client_solaris --help``.
 """
 
 from collections.abc import Sequence
@@ -15,8 +19,30 @@ from tests.vectors import runner
 from tests.vectors.link import RDX_WITH_ACKID, Link
 from tests.vectors.memory import CR, CW, IR, IW, PAGE, Cookie, Memory, R, W
 from tests.vectors.octets import Mismatch, compare, raw
+from tests.vectors.rendezvous import Channel
 from tests.vectors.ring import Ring
-from tests.vectors.scenario import ABSOLUTE, BLOCK, BREAD, Client, Image, everything
+from tests.vectors.scenario import (
+    ABSOLUTE,
+    BLOCK,
+    BREAD,
+    BWRITE,
+    CAPACITY,
+    ENOTSUP,
+    FLUSH,
+    GEOMETRY,
+    GET_CAPACITY,
+    GET_DEVID,
+    GET_DISKGEOM,
+    GET_EFI,
+    GET_VTOC,
+    Client,
+    Image,
+    everything,
+    pattern,
+    read,
+    refused,
+    write,
+)
 
 DIRT = 0xA5
 SLOTS = 512  # what Solaris falls back to; small, so that it goes round
@@ -41,22 +67,37 @@ def answer(envelope: str, sid: str, body: str = "") -> bytes:
     return raw(f"01 02 {envelope} {sid} {body}", 56)
 
 
-def handshake(link: Link, sid: str) -> None:
+# mode 3; type, media type and a reserved octet; blocks of 512; operations and size
+WISH = "03 00 00 a5  00 00 02 00" + "00" * 16
+MAXPHYS = "00 00 00 00 00 00 01 00"  # 256 blocks at a time, until a server has told its own
+DISK = (
+    "03 02 01 00  00 00 02 00"  # ring, a disk, fixed, blocks of 512
+    "00 00 00 00 00 02 01 0e"  # BREAD BWRITE FLUSH GET_DISKGEOM GET_CAPACITY
+    "00 00 00 00 00 00 18 03" + runner.MAX_XFER  # 6147 blocks
+)
+
+
+def refused_version(link: Link[Channel], sid: str) -> None:
+    """A newer vdc is refused its major version, and goes on as if it had been accepted.
+
+    The refusal is sent back as an INFO with the version that both know, its session id and reserved octets as
+    they came; then ATTR_INFO at once. What comes next is an ACK of the wrong kind, and the channel is reset.
+    """
+    link.send(control("00 01", sid, "00 02 00 00  03"))
+    link.expect("VER_INFO 2.0 NACK", raw(f"01 04 00 01 {sid}  00 01 00 02  03", 56))
+    link.send(raw(f"01 01 00 01 {sid}  00 01 00 01  03", 56))
+    link.send(control("00 02", sid, WISH + MAXPHYS))
+    link.expect("VER_INFO ACK", answer("00 01", sid, "00 01 00 01  04"))
+    link.expect("ATTR_INFO ACK", answer("00 02", sid, DISK))
+    link.reset()
+
+
+def handshake(link: Link[Channel], sid: str, max_xfer: str) -> None:
     """VER, ATTR, DRING_REG and RDX."""
     link.send(control("00 01", sid, "00 01 00 01  03"))
     link.expect("VER_INFO ACK", answer("00 01", sid, "00 01 00 01  04"))
-    # mode 3; type, media type and a reserved octet; blocks of 512; operations and size; 2048 blocks at a time
-    link.send(control("00 02", sid, "03 00 00 a5  00 00 02 00" + "00" * 16 + "00 00 00 00 00 00 08 00"))
-    link.expect(
-        "ATTR_INFO ACK",
-        answer(
-            "00 02",
-            sid,
-            "03 02 01 00  00 00 02 00"  # ring, a disk, fixed, blocks of 512
-            "00 00 00 00 00 02 01 0e"  # BREAD BWRITE FLUSH GET_DISKGEOM GET_CAPACITY
-            "00 00 00 00 00 00 18 03" + runner.MAX_XFER,  # 6147 blocks
-        ),
-    )
+    link.send(control("00 02", sid, WISH + max_xfer))
+    link.expect("ATTR_INFO ACK", answer("00 02", sid, DISK))
     shape = f"00 00 02 00  00 00 08 30  00 03 {{}}  00 00 00 01 {RING_COOKIE}"  # 512 of 2096, TX and RX
     link.send(raw(f"01 01 00 03 {sid} 00 00 00 00 00 00 00 00" + shape.format("a5 a5")))
     link.expect("DRING_REG ACK", raw(f"01 02 00 03 {sid} 00 00 00 00 00 00 00 01" + shape.format("00 00")))
@@ -142,12 +183,30 @@ class Vdc(Client):
             compare("one of a burst", got, image.blocks(number * 7, 1))
 
 
-def session(link: Link, memory: Memory, sid: str) -> Vdc:
-    """Shake hands and begin with a ring as after LDC UP: every entry FREE, messages from 1."""
-    handshake(link, sid)
+def session(link: Link[Channel], memory: Memory, sid: str, max_xfer: str = runner.MAX_XFER) -> Vdc:
+    """Shake hands and begin with a ring as after LDC UP: every entry FREE, messages from 1.
+
+    The device id is asked for whatever the mask of operations says; not to have one is no fault.
+    """
+    handshake(link, sid, max_xfer)
     ring = Ring(link, memory, RING_RA, ENTRIES, STRIDE, reserved=DIRT)
     ring.sid = bytes.fromhex(sid)
-    return Vdc(memory, ring)
+    client = Vdc(memory, ring)
+    refused(client, "GET_DEVID after a handshake", GET_DEVID, 144, ENOTSUP, part=0)
+    return client
+
+
+def discover(client: Vdc) -> None:
+    """What an open of the disk asks: capacity, geometry, VTOC, and then the GPT's header."""
+    compare("GET_CAPACITY", read(client, "GET_CAPACITY", GET_CAPACITY, 0, 16, part=0), CAPACITY)
+    compare("GET_DISKGEOM", read(client, "GET_DISKGEOM", GET_DISKGEOM, 0, 24, part=0), GEOMETRY)
+    refused(client, "GET_VTOC", GET_VTOC, 336, ENOTSUP, part=0)
+    refused(client, "GET_EFI", GET_EFI, 536, ENOTSUP, part=0)  # 23 + 512, rounded up to 8
+
+
+def close(client: Vdc) -> None:
+    """The last close of a disk flushes it."""
+    client.request("FLUSH at the close", FLUSH, 0, 0, 0, [], status=0, answered=0)
 
 
 def wrong_number(client: Vdc) -> None:
@@ -166,13 +225,38 @@ def not_ready(client: Vdc) -> None:
     client.ring.expect_nack("an entry that is FREE", seq, 17, 17)
 
 
-def converse(link: Link, memory: Memory, image: Image) -> None:
-    """The whole life of the client, three sessions long."""
+def resubmitted(client: Vdc, image: Image, link: Link[Channel], count: int) -> Vdc:
+    """Reset the channel with ``count`` writes announced; send them again on the next session, one by one.
+
+    Answers that were under way are of the old link and are thrown away.
+    """
+    data = [pattern(1000 + number, BLOCK) for number in range(count)]
+    for number, octets in enumerate(data):
+        ra = client.buffer_ra + number * BLOCK
+        client.memory.write(ra, octets)
+        client.ring.post(client.entry(), BWRITE, ABSOLUTE, 40 + number, BLOCK, client.export(ra, BLOCK, CR))
+        client.ring.announce(client.next_entry - 1)
+    link.reset()
+    link.discard_data()
+    link.cross_handshake(RDX_WITH_ACKID)
+    client = session(link, client.memory, "7e 57 1d 00")
+    for number, octets in enumerate(data):
+        write(client, "a write sent again", 40 + number, octets, answered=BLOCK)
+        image.model[(40 + number) * BLOCK : (41 + number) * BLOCK] = octets
+    image.check("after all were sent again")
+    return client
+
+
+def converse(link: Link[Channel], memory: Memory, image: Image) -> None:
+    """The whole life of the client, six sessions long."""
     for page in range(RING_PAGES):
         memory.map_page(RING_SLOT + page, RING_RA + page * PAGE, CR | CW | R | W)
     link.stale = DIRT
     link.cross_handshake(RDX_WITH_ACKID)
-    client = session(link, memory, "00 00 00 01")
+    refused_version(link, "00 00 00 01")
+    link.cross_handshake(RDX_WITH_ACKID)
+    client = session(link, memory, "00 00 00 02", MAXPHYS)
+    discover(client)
     everything(client, image, capacity=True)
     for _ in range(8):
         client.burst(image, 100)
@@ -184,10 +268,13 @@ def converse(link: Link, memory: Memory, image: Image) -> None:
     link.answer_handshake()
     client = session(link, memory, "12 34 56 78")
     client.burst(image, 3)
+    client = resubmitted(client, image, link, 9)
+    client.burst(image, 3)
+    close(client)
     image.check("at the end")
     if link.channel.resets != 1:
         raise Mismatch(f"{link.channel.resets} resets of the channel, where one was due")
 
 
 if __name__ == "__main__":
-    runner.main(converse, size=SIZE, slots=SLOTS)
+    runner.main(converse, size=SIZE, slots=SLOTS, link=Link)
