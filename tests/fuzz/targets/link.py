@@ -20,6 +20,7 @@ from protocol.ldc.events import (
     LinkUp,
     MessageReceived,
     QueueConfigured,
+    StreamReceived,
 )
 from protocol.ldc.fragment import MAX_MESSAGE_SIZE, QUEUE_PACKETS
 from protocol.ldc.link import Link
@@ -27,6 +28,7 @@ from protocol.ldc.packet import (
     ENV_START,
     ENV_STOP,
     PACKET_SIZE,
+    RELIABLE_PAYLOAD,
     UNRELIABLE_PAYLOAD,
     Mode,
     PacketCtrl,
@@ -35,6 +37,8 @@ from protocol.ldc.packet import (
     UnreliablePacketLayout,
     VersionPacketLayout,
 )
+from protocol.ldc.raw import RawLink
+from protocol.ldc.reliable import ReliableLink
 from protocol.ldc.state import TransportState
 from tests.fuzz.tape import Tape, attempt
 
@@ -70,8 +74,8 @@ class AnyLink(Protocol):
     def down(self) -> None:
         """Take the link down."""
 
-    def send(self, message: bytes, /) -> None:
-        """Queue a message."""
+    def send(self, message: bytes, /) -> int | None:
+        """Queue a message; of a stream return how many of its bytes."""
 
     def link_state(self, state: LinkState, /) -> None:
         """Take the hypervisor's report."""
@@ -80,10 +84,30 @@ class AnyLink(Protocol):
         """Take a packet."""
 
 
-MODES: Final[Mapping[int, Callable[[], AnyLink]]] = {
-    Mode.UNRELIABLE: Link,
+class Facts(NamedTuple):
+    """What a mode promises: how long a queue is, which messages fit, one that does, and what may be told."""
+
+    make: Callable[[], AnyLink]
+    queue_packets: int
+    fits: Callable[[int], bool]
+    message: bytes
+    most: int  # bytes of one event
+
+
+MODES: Final[Mapping[int, Facts]] = {
+    Mode.RAW: Facts(
+        RawLink, 511, lambda size: size > 0 and size % 64 == 0 and size <= 511 * 64, bytes(128), 64
+    ),
+    Mode.UNRELIABLE: Facts(
+        Link,
+        QUEUE_PACKETS,
+        lambda size: 0 < size <= MAX_MESSAGE_SIZE,
+        bytes(UNRELIABLE_PAYLOAD + 1),
+        MAX_MESSAGE_SIZE,
+    ),
+    Mode.RELIABLE: Facts(ReliableLink, 1023, lambda size: True, bytes(RELIABLE_PAYLOAD + 1), 8192),
 }
-"""Mode number → link. A number that is not here stands for the mode of vDisk."""
+"""Mode number → its facts. A number that is not here stands for the mode of vDisk."""
 
 
 class Form(NamedTuple):
@@ -134,7 +158,7 @@ PACKETS: Final = (
 """What the low five bits of a packet instruction choose from; the handshake and data come first."""
 
 SEQID_MASK: Final = 0xFFFF_FFFF
-MOST_EVENTS: Final = QUEUE_PACKETS + 4  # at most what was held back, and what one input means by itself
+FEW_EVENTS: Final = 4  # what one input means by itself, beside what was held back
 REST: Final = 200  # deliveries after which two ends that behave themselves are done
 
 
@@ -142,8 +166,10 @@ class LinkDriver:
     """The link, what the peer counts, and the checks after each step."""
 
     def __init__(self, tape: Tape) -> None:
-        self.make: Final = MODES.get(tape.byte(), Link)
-        self.link: Final = self.make()
+        mode = tape.byte()
+        self.mode: Final = mode if mode in MODES else int(Mode.UNRELIABLE)
+        self.facts: Final = MODES[self.mode]
+        self.link: Final = self.facts.make()
         self.tape: Final = tape
         self.peer = LinkState.DOWN
         self.seqid = 0  # of the last packet the peer has sent
@@ -161,6 +187,7 @@ class LinkDriver:
         if form.ctrl == PacketCtrl.VER:
             packet = VersionPacketLayout.codec.pack(*form[:4], seqid, *form.version)
         else:
+            form = form._replace(env=self.mode) if form.env == Mode.UNRELIABLE else form  # of RTS and RTR
             payload = bytes(4) + self.seen.to_bytes(4, "big") + b"payload"  # in reliable mode: an ackid
             packet = UnreliablePacketLayout.codec.pack(*form[:4], seqid, payload)
         self.link.receive_packet(packet)
@@ -196,13 +223,14 @@ class LinkDriver:
     def send(self) -> None:
         """Send a message; refused if the link is not up, it is too long, or output was left in the queue."""
         size = self.tape.number(2) % (MAX_MESSAGE_SIZE + 2)
-        legal = self.link.is_up and 0 < size <= MAX_MESSAGE_SIZE
+        legal = self.link.is_up and self.facts.fits(size)
         try:
-            self.link.send(bytes(size))
+            taken = self.link.send(bytes(size))
         except LocalProtocolError:
             assert not legal or self.lazy
         else:
             assert legal
+            assert taken is None or taken <= size
 
     def turn_lazy(self) -> None:
         """Begin to leave output in the queue, or stop that."""
@@ -216,13 +244,13 @@ class LinkDriver:
         self.ups += link.is_up
         while (event := link.next_event()) is not None:
             count += 1
-            if isinstance(event, MessageReceived):
-                assert 0 < len(event.data) <= MAX_MESSAGE_SIZE
-        assert count <= MOST_EVENTS
+            if isinstance(event, MessageReceived | StreamReceived):
+                assert 0 < len(event.data) <= self.facts.most
+        assert count <= self.facts.queue_packets + FEW_EVENTS
         if self.lazy:
             return
         outputs = _take(link)
-        assert len(outputs) <= QUEUE_PACKETS + 1
+        assert len(outputs) <= self.facts.queue_packets + 1
         for output in outputs:
             if not isinstance(output, QueueConfigured):
                 assert len(output) == PACKET_SIZE
@@ -243,17 +271,16 @@ class LinkDriver:
         self.lazy = False
         _take(self.link)
         self.link.link_state(LinkState.RESET)
-        pair = _Pair(self.link, self.make())
+        pair = _Pair(self.link, self.facts.make())
         for end in pair.ends:
             end.link_state(LinkState.UP)
         pair.settle()
         assert pair.ends[0].is_up
         assert pair.ends[1].is_up
         for number, end in enumerate(pair.ends):
-            message = bytes([number]) * (UNRELIABLE_PAYLOAD + 1)
-            end.send(message)
+            end.send(self.facts.message)
             pair.settle()
-            assert pair.messages[1 - number] == [message]
+            assert pair.received[1 - number] == self.facts.message
 
 
 INSTRUCTIONS: Final[tuple[Callable[[LinkDriver], None], ...]] = (
@@ -274,7 +301,7 @@ class _Pair:
 
     def __init__(self, *ends: AnyLink) -> None:
         self.ends: Final = ends
-        self.messages: Final[tuple[list[bytes], list[bytes]]] = ([], [])
+        self.received: Final = (bytearray(), bytearray())
         self.queues: Final[tuple[deque[Output], deque[Output]]] = (deque(), deque())  # towards each end
 
     def settle(self) -> None:
@@ -300,8 +327,8 @@ class _Pair:
     def _take(self, number: int) -> None:
         end = self.ends[number]
         while (event := end.next_event()) is not None:
-            if isinstance(event, MessageReceived):
-                self.messages[number].append(event.data)
+            if isinstance(event, MessageReceived | StreamReceived):
+                self.received[number].extend(event.data)
             elif isinstance(event, LinkReset):
                 end.up()
             else:
