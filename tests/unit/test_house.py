@@ -30,6 +30,7 @@ LAYERS = (
     "protocol.vio",
     "protocol.vdisk",
     "protocol.stack",
+    "protocol.capture",
 )
 
 #: What a pure protocol must not even import: files, clocks, dice, threads, event loops.
