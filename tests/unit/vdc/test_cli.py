@@ -19,6 +19,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from hypervisor.capture import Capture
 from protocol.errors import ChannelLost, NegotiationTimeout
 from tests.support.daemons import ROOT
 from tests.support.fakedisk import FakeDisk
@@ -38,9 +39,13 @@ class Opened:
         self.error: Exception | None = None
         self.hangs = False
         self.calls: list[tuple[Target, float]] = []
+        self.captures: list[Capture | None] = []
 
-    async def __call__(self, target: Target, *, wait_s: float = 0.0) -> FakeDisk:
+    async def __call__(
+        self, target: Target, *, wait_s: float = 0.0, capture: Capture | None = None
+    ) -> FakeDisk:
         self.calls.append((target, wait_s))
+        self.captures.append(capture)
         if self.hangs:
             await asyncio.Event().wait()
         if self.error is not None:
@@ -280,6 +285,7 @@ def test_config_is_shown(opened: Opened) -> None:
         "nbd": "/run/x.sock",
         "export": "disk0",
         "read_only": False,
+        "capture": None,
         "log_level": "info",
         "loop": "uvloop",
         "exit_with_parent": False,
