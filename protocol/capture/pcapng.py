@@ -22,8 +22,11 @@ __all__ = [
     "MIN_BLOCK_SIZE",
     "BlockType",
     "ByteOrder",
+    "CommonOption",
     "Direction",
-    "OptionCode",
+    "InterfaceOption",
+    "PacketOption",
+    "SectionOption",
     "build_frame",
     "build_interface",
     "build_section",
@@ -58,17 +61,32 @@ class BlockType(IntEnum):
     SECTION = 0x0A0D0D0A  # the same in both byte orders
 
 
-class OptionCode(IntEnum):
-    """The options that matter here, each in its own block. Source: pcapng, 3.5, 4.1, 4.2, 4.3."""
+class CommonOption(IntEnum):
+    """Options of any block. Source: pcapng, 3.5."""
 
-    END = 0  # any block: no more options
-    COMMENT = 1  # any block
-    SHB_USERAPPL = 4  # section: the program that wrote it
-    IF_NAME = 2
-    IF_DESCRIPTION = 3
-    IF_TSRESOL = 9  # one byte: times count units of 10**-n seconds, with bit 7 set 2**-n
-    IF_TSOFFSET = 14  # 8 bytes, signed: seconds to add to each time
-    EPB_FLAGS = 2  # 4 bytes; bits 0-1 are the direction
+    END = 0  # no more options
+    COMMENT = 1
+
+
+class SectionOption(IntEnum):
+    """Options of a section header. Source: pcapng, 4.1."""
+
+    USERAPPL = 4  # the program that wrote it
+
+
+class InterfaceOption(IntEnum):
+    """Options of an interface. Source: pcapng, 4.2."""
+
+    NAME = 2
+    DESCRIPTION = 3
+    TSRESOL = 9  # one byte: times count units of 10**-n seconds, with bit 7 set 2**-n
+    TSOFFSET = 14  # 8 bytes, signed: seconds to add to each time
+
+
+class PacketOption(IntEnum):
+    """Options of a packet. Source: pcapng, 4.3."""
+
+    FLAGS = 2  # 4 bytes; bits 0-1 are the direction
 
 
 class Direction(IntEnum):
@@ -188,9 +206,9 @@ BIG: Final = ByteOrder("big", wire.Int16ub, wire.Int32ub, wire.Int64ub)
 _FRAME: Final = wire.derive(LITTLE.block, LITTLE.packet)
 _option: Final = LITTLE.option.codec.pack
 _word: Final = LITTLE.word.pack
-_END: Final = _option(OptionCode.END, 0)
+_END: Final = _option(CommonOption.END, 0)
 _FLAGS: Final = {
-    direction: _option(OptionCode.EPB_FLAGS, 4) + _word(direction) + _END for direction in Direction
+    direction: _option(PacketOption.FLAGS, 4) + _word(direction) + _END for direction in Direction
 }
 _FRAME_BESIDES: Final = _FRAME.size + len(_FLAGS[Direction.UNKNOWN]) + LITTLE.word.size
 
@@ -200,7 +218,7 @@ def build_section(application: str, comment: str) -> bytes:
     body = LITTLE.section.build(SectionBody(MAGIC, 1, 0, _NO_LENGTH))
     return _block(
         BlockType.SECTION,
-        body + _text(OptionCode.COMMENT, comment) + _text(OptionCode.SHB_USERAPPL, application),
+        body + _text(CommonOption.COMMENT, comment) + _text(SectionOption.USERAPPL, application),
     )
 
 
@@ -210,9 +228,9 @@ def build_interface(name: str, description: str) -> bytes:
     return _block(
         BlockType.INTERFACE,
         body
-        + _text(OptionCode.IF_NAME, name)
-        + _text(OptionCode.IF_DESCRIPTION, description)
-        + _padded(OptionCode.IF_TSRESOL, bytes([NANOSECONDS])),
+        + _text(InterfaceOption.NAME, name)
+        + _text(InterfaceOption.DESCRIPTION, description)
+        + _padded(InterfaceOption.TSRESOL, bytes([NANOSECONDS])),
     )
 
 
@@ -230,9 +248,9 @@ def _block(kind: BlockType, body: bytes) -> bytes:
     return LITTLE.block.build(BlockHeader(kind, length)) + body + _END + _word(length)
 
 
-def _padded(code: OptionCode, value: bytes) -> bytes:
+def _padded(code: IntEnum, value: bytes) -> bytes:
     return _option(code, len(value)) + value + bytes(-len(value) & 3)
 
 
-def _text(code: OptionCode, text: str) -> bytes:
+def _text(code: IntEnum, text: str) -> bytes:
     return _padded(code, text.encode("utf-8", "replace")[:MAX_TEXT])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final, NamedTuple, TypeAlias
 
 from protocol import wire
@@ -24,8 +25,10 @@ from .pcapng import (
     MIN_BLOCK_SIZE,
     BlockType,
     ByteOrder,
+    CommonOption,
     Direction,
-    OptionCode,
+    InterfaceOption,
+    PacketOption,
 )
 
 __all__ = ["Event", "Frame", "Interface", "Reader"]
@@ -162,11 +165,11 @@ class Reader:
         options = _Options(order, body[order.interface.size :])
         interface = Interface(
             number=len(self._interfaces),
-            name=options.text(OptionCode.IF_NAME),
-            description=options.text(OptionCode.IF_DESCRIPTION),
+            name=options.text(InterfaceOption.NAME),
+            description=options.text(InterfaceOption.DESCRIPTION),
             linktype=head.linktype,
-            resolution=options.number(OptionCode.IF_TSRESOL, 1, MICROSECONDS),
-            offset_s=options.number(OptionCode.IF_TSOFFSET, 8, 0, signed=True),
+            resolution=options.number(InterfaceOption.TSRESOL, 1, MICROSECONDS),
+            offset_s=options.number(InterfaceOption.TSOFFSET, 8, 0, signed=True),
         )
         self._interfaces.append(interface)
         self._events.append(interface)
@@ -184,7 +187,7 @@ class Reader:
         if head.captured != head.original:  # what it is follows from its length
             raise _malformed(f"only {head.captured} bytes of a frame of {head.original}")
         options = _Options(order, body[end + (-end & 3) :])
-        flags = options.number(OptionCode.EPB_FLAGS, 4, Direction.UNKNOWN) & _DIRECTION_MASK
+        flags = options.number(PacketOption.FLAGS, 4, Direction.UNKNOWN) & _DIRECTION_MASK
         direction = _DIRECTIONS.get(flags)
         if direction is None:
             raise _malformed("a frame that is inbound and outbound")
@@ -206,7 +209,7 @@ class _Options:
         self._order = order
         self._values = dict(_split(order, data))
 
-    def number(self, code: OptionCode, size: int, default: int, *, signed: bool = False) -> int:
+    def number(self, code: IntEnum, size: int, default: int, *, signed: bool = False) -> int:
         """Return an option of exactly ``size`` bytes, or ``default`` where it is missing."""
         value = self._values.get(code)
         if value is None:
@@ -215,7 +218,7 @@ class _Options:
             raise _malformed(f"option {code.name} of {len(value)} bytes, must be {size}")
         return int.from_bytes(value, self._order.name, signed=signed)
 
-    def text(self, code: OptionCode) -> str:
+    def text(self, code: IntEnum) -> str:
         """Return a text, empty where it is missing."""
         return self._values.get(code, b"").decode("utf-8", "replace")
 
@@ -226,7 +229,7 @@ def _split(order: ByteOrder, data: bytes) -> Iterator[tuple[int, bytes]]:
     at = 0
     while at < len(data):  # a multiple of 4 in total: there is room for a header
         code, length = header.unpack_from(data, at)
-        if code == OptionCode.END:
+        if code == CommonOption.END:
             return
         start = at + header.size
         end = start + length
