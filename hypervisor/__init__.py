@@ -6,10 +6,14 @@ channel       packets and records in and out, link state, back-pressure
 memory        exported and imported memory: cookies to bytes
 credentials   who a peer is
 filelock      who may write a backend
+capture       a file of what was said and done, when one is asked for
+captured      the channel and the rings that tell it
 
 Everything is non-blocking and knows no event loop. Imports ``protocol``; ``vds`` and ``vdc`` import this.
 """
 
+from .capture import Capture, Tap
+from .captured import CapturedChannel, CapturedClientRing, CapturedServerRing
 from .channel import Channel
 from .credentials import Credentials
 from .memory import CopiedMemory, LocalMemory, MappedMemory
@@ -27,6 +31,10 @@ from .rendezvous import (
 )
 
 __all__ = [
+    "Capture",
+    "CapturedChannel",
+    "CapturedClientRing",
+    "CapturedServerRing",
     "Channel",
     "CopiedMemory",
     "Copy",
@@ -40,6 +48,7 @@ __all__ = [
     "Pending",
     "Push",
     "Refused",
+    "Tap",
     "Transport",
     "Welcome",
     "connect",

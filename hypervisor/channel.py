@@ -15,8 +15,8 @@ from __future__ import annotations
 import select
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from protocol import wire
 from protocol.errors import ChannelLost, CookieError
@@ -140,7 +140,7 @@ class Channel:
                 items.append(data)
             elif data:
                 record = parse_record(data)
-                _RECEIVERS[type(record)](self, record, items)
+                self._receivers[type(record)](self, record, items)
             elif items:
                 break
             else:
@@ -276,11 +276,10 @@ class Channel:
         self._group = []
         self._sock.close()
 
-
-_RECEIVERS: Final[dict[type[Record], Callable[[Channel, Any, list[Item]], None]]] = {
-    QueueRecord: Channel._queue_record,
-    Copy: Channel._copy,
-    MapTableRecord: Channel._importers,
-    CopyDone: Channel._importers,
-    Push: Channel._push,
-}
+    _receivers: ClassVar[Mapping[type[Record], Callable[[Any, Any, list[Item]], None]]] = {
+        QueueRecord: _queue_record,
+        Copy: _copy,
+        MapTableRecord: _importers,
+        CopyDone: _importers,
+        Push: _push,
+    }

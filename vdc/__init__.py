@@ -4,13 +4,14 @@
 >>> first = await disk.pread(0, 4096)  # doctest: +SKIP
 
 :func:`open` gives a :class:`Disk` for asyncio, :func:`connect` a :class:`BlockingDisk` for programs without
-a loop.
+a loop. Both take a :class:`Capture`.
 """
 
+from hypervisor.capture import Capture
 from vdc.buffers import Buffer
 from vdc.disk import Disk, open
 from vdc.sync import Disk as BlockingDisk
 from vdc.sync import connect
 from vdc.uri import Target
 
-__all__ = ["BlockingDisk", "Buffer", "Disk", "Target", "connect", "open"]
+__all__ = ["BlockingDisk", "Buffer", "Capture", "Disk", "Target", "connect", "open"]

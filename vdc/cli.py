@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -15,10 +16,11 @@ from typing import Any, NoReturn, ParamSpec, TypeVar, Unpack
 
 import click
 
+from hypervisor.capture import Capture
 from protocol.errors import ChannelError, ConfigError, DiskError, ProtocolError
 from vdc.config import LOG_LEVELS, LOOPS, ServeConfig, Settings
 from vdc.copy import DEFAULT_PARALLEL, Advance, copy
-from vdc.daemon import naming, serve
+from vdc.daemon import capturing, naming, serve
 from vdc.disk import Disk
 from vdc.disk import open as open_disk
 from vdc.info import DiskInfo, format_size
@@ -85,6 +87,9 @@ _wait = click.option(
     default=0.0,
     metavar="SECONDS",
     help="Go on trying for so long while the server cannot be reached.",
+)
+_capture = click.option(
+    "--capture", metavar="FILE", help="Write every packet and descriptor to FILE (pcapng), made anew."
 )
 _loop = click.option(
     "--loop", type=click.Choice(LOOPS), default=LOOPS[0], show_default=True, help="The event loop."
@@ -158,6 +163,7 @@ def main(context: click.Context) -> None:
     metavar="SECONDS",
     help="How long requests may still run after TERM.",
 )
+@_capture
 @_wait
 @_loop
 @click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
@@ -182,29 +188,32 @@ def serve_command(uri: str, show_config: bool, **settings: Unpack[Settings]) -> 
 @main.command("info")
 @click.argument("uri")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_capture
 @_wait
 @_reporting
-def info_command(uri: str, as_json: bool, wait_s: float) -> None:
+def info_command(uri: str, as_json: bool, capture: str | None, wait_s: float) -> None:
     """Describe the disk URI.
 
     Prints its size, block size, version, operations, transport and more.
     """
+    _set_up_log("warning")
     target = Target.parse(uri)
-    info = _run("asyncio", _look(target, wait_s))
+    with capturing(capture) as file:
+        info = _run("asyncio", _look(target, wait_s, file))
     click.echo(json.dumps(asdict(info), indent=2) if as_json else info.text())
 
 
-async def _look(target: Target, wait_s: float) -> DiskInfo:
-    async with await _open_soon(target, wait_s) as disk:
+async def _look(target: Target, wait_s: float, capture: Capture | None) -> DiskInfo:
+    async with await _open_soon(target, wait_s, capture) as disk:
         return DiskInfo.of(disk, target.socket)
 
 
-async def _open_soon(target: Target, wait_s: float) -> Disk:
+async def _open_soon(target: Target, wait_s: float, capture: Capture | None) -> Disk:
     """Open a disk for a command that somebody waits for."""
     try:
         async with asyncio.timeout(CONNECT_LIMIT_S + wait_s):
             with naming(target.socket):
-                return await open_disk(target, wait_s=wait_s)
+                return await open_disk(target, wait_s=wait_s, capture=capture)
     except TimeoutError:
         raise TimeoutError(None, f"no answer within {CONNECT_LIMIT_S + wait_s:g} s", target.socket) from None
 
@@ -221,20 +230,29 @@ async def _open_soon(target: Target, wait_s: float) -> Disk:
     metavar="N",
     help="Requests in flight.",
 )
+@_capture
 @_wait
 @_loop
 @_reporting
-def copy_command(source: str, target: str, verify: bool, parallel: int, wait_s: float, loop: str) -> None:
+def copy_command(
+    source: str, target: str, verify: bool, parallel: int, capture: str | None, wait_s: float, loop: str
+) -> None:
     """Copy SOURCE to TARGET.
 
     Each is a vdisk URI, a file or a block device. A file as TARGET is made, or emptied first, and gets holes
     for zeroes. A disk or device must be large enough. What vds serves is no TARGET but by its URI.
     """
 
-    async def opener(uri: str) -> Disk:
-        return await _open_soon(Target.parse(uri), wait_s)
+    _set_up_log("warning")
+    if capture is not None:
+        for side in (source, target):
+            if os.path.exists(side) and os.path.exists(capture) and os.path.samefile(side, capture):
+                raise ConfigError(None, "--capture", capture, "this file is copied, it cannot be the capture")
 
-    with _progress() as started:
+    async def opener(uri: str) -> Disk:
+        return await _open_soon(Target.parse(uri), wait_s, file)
+
+    with capturing(capture) as file, _progress() as started:
         nbytes = _run(
             loop, copy(source, target, parallel=parallel, verify=verify, opener=opener, started=started)
         )

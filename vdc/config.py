@@ -21,6 +21,7 @@ class Settings(TypedDict):
     nbd: str
     export: str | None
     read_only: bool
+    capture: str | None
     poll_us: int | None
     log_level: str
     loop: str
@@ -41,6 +42,7 @@ class ServeConfig:
     nbd: str
     export: str
     read_only: bool
+    capture: str | None
     log_level: str
     loop: str
     exit_with_parent: bool
@@ -61,6 +63,7 @@ class ServeConfig:
             nbd=settings["nbd"],
             export=name,
             read_only=settings["read_only"],
+            capture=settings["capture"],
             log_level=settings["log_level"],
             loop=settings["loop"],
             exit_with_parent=settings["exit_with_parent"],

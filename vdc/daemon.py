@@ -7,17 +7,18 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, TypeVar
 
+from hypervisor.capture import Capture
 from hypervisor.rendezvous import Refused
 from vdc.config import ServeConfig
 from vdc.disk import open as open_disk
 from vdc.frontends.nbd import NbdServer
 from vdc.info import format_size
 
-__all__ = ["Interrupts", "naming", "serve"]
+__all__ = ["Interrupts", "capturing", "naming", "serve"]
 
 log = logging.getLogger("vdc")
 
@@ -86,15 +87,21 @@ def naming(socket: str) -> Iterator[None]:
         raise Refused(refusal.errno, refusal.strerror, socket) from refusal
 
 
+def capturing(path: str | None) -> AbstractContextManager[Capture | None]:
+    """Capture to ``path`` inside, if that was asked for. Raises: OSError (it cannot be written)."""
+    return nullcontext() if path is None else Capture(path, "vdc")
+
+
 async def serve(config: ServeConfig, say: Callable[[str], None]) -> bool:
     """Serve until told to stop; ``say`` gets one line when clients may come.
 
     Returns True after an orderly end, False when requests were cut off: they took longer than the limit, or a
     second signal came. Raises: what opening the disk and listening raise.
     """
-    with Interrupts(with_parent=config.exit_with_parent) as interrupts:
+    with Interrupts(with_parent=config.exit_with_parent) as interrupts, capturing(config.capture) as capture:
         with naming(config.target.socket):
-            disk = await interrupts.unless(interrupts.asked, open_disk(config.target, wait_s=config.wait_s))
+            opening = open_disk(config.target, wait_s=config.wait_s, capture=capture)
+            disk = await interrupts.unless(interrupts.asked, opening)
         if disk is None:
             return True
         async with disk:

@@ -14,6 +14,7 @@ from time import monotonic, perf_counter
 from types import TracebackType
 from typing import Any, Final, TypeAlias
 
+from hypervisor.capture import Capture
 from protocol.errors import DiskError
 from protocol.vdisk.payloads import Geometry, parse_geometry
 
@@ -39,17 +40,24 @@ ReadCallback: TypeAlias = Callable[[bytes | None, OSError | None], None]
 WriteCallback: TypeAlias = Callable[[None, OSError | None], None]
 
 
-async def open(uri: str | Target, *, poll_us: int | None = None, wait_s: float = 0.0) -> Disk:
+async def open(
+    uri: str | Target,
+    *,
+    poll_us: int | None = None,
+    wait_s: float = 0.0,
+    capture: Capture | None = None,
+) -> Disk:
     """Open the disk at ``uri`` and return it when it answers.
 
     ``wait_s`` is how long to go on trying when the server is not there yet; 0 tries once. ``poll_us``
-    overrides the URI's.
+    overrides the URI's. What is said and done goes to ``capture``, which stays the caller's to close.
 
     Raises: ConfigError (the URI); OSError (no server, or it refuses: errno and a sentence); ChannelError,
         ProtocolError (it does not speak the protocol).
     """
     target = uri if isinstance(uri, Target) else Target.parse(uri)
-    disk = Disk(target, poll_us=target.poll_us if poll_us is None else poll_us, wait_s=wait_s)
+    poll_us = target.poll_us if poll_us is None else poll_us
+    disk = Disk(target, poll_us=poll_us, wait_s=wait_s, capture=capture)
     try:
         await disk.opened()
     except BaseException:
@@ -66,7 +74,9 @@ class Disk(DiskFacts):
     the URI).
     """
 
-    def __init__(self, target: Target, *, poll_us: int, wait_s: float) -> None:
+    def __init__(
+        self, target: Target, *, poll_us: int, wait_s: float, capture: Capture | None = None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._patience = make_patience(poll_us)
         self._quiet_at = 0.0  # when to stop looking at the ring; 0: not looking yet
@@ -77,7 +87,7 @@ class Disk(DiskFacts):
         self._safety: asyncio.TimerHandle | None = None
         self._opening: asyncio.Future[None] = self._loop.create_future()
         self._give_up_at = monotonic() + wait_s
-        self._engine = Engine(target, self)
+        self._engine = Engine(target, self, capture=capture)
         self._tick()
 
     async def opened(self) -> None:

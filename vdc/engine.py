@@ -19,6 +19,8 @@ from errno import EIO
 from time import monotonic, perf_counter
 from typing import Final, Protocol
 
+from hypervisor.capture import Capture, Tap
+from hypervisor.credentials import peer_credentials
 from hypervisor.rendezvous import Hello, Transport, connect, receive_answer, send_hello
 from protocol.errors import ChannelError, ChannelLost, DiskError, ProtocolError
 from protocol.vdisk.attributes import MAX_SIZE, UNKNOWN_SIZE, DiskAttributes
@@ -68,10 +70,16 @@ class Engine:
     """One disk: its unanswered requests and its connection.
 
     ``driver`` is told after each change of state, of ``fileno()`` or of ``deadline``, and before a socket is
-    closed.
+    closed. Each connection is an interface of ``capture``, which stays the caller's.
     """
 
-    def __init__(self, target: Target, driver: Driver, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        target: Target,
+        driver: Driver,
+        clock: Callable[[], float] = monotonic,
+        capture: Capture | None = None,
+    ) -> None:
         self.target = target
         self.state = State.CONNECTING
         self.table = RequestTable()
@@ -85,6 +93,8 @@ class Engine:
         self.cause: BaseException | None = None
         """Why there is no connection, when there is none."""
         self.connections = 0
+        self._capture = capture
+        self._channels = 0
         self._driver = driver
         self._identity = (os.urandom(16), os.urandom(16))
         self._clock = clock
@@ -269,11 +279,22 @@ class Engine:
             self._replaced("its volume instance changed")
         self.instance = welcome.instance
         self.extensions = welcome.extensions
-        self.session = Session(sock, memory, welcome, self.table, self)
+        tap = self._tap(self._capture, sock) if self._capture is not None else None
+        self.session = Session(sock, memory, welcome, self.table, self, tap)
         self._limit_at = self._clock() + HANDSHAKE_LIMIT_S
         self._step(Input.WELCOMED)
         self.session.start()
         self.session.readable()
+
+    def _tap(self, capture: Capture, sock: socket.socket) -> Tap:
+        """A new channel gets an interface of its own."""
+        self._channels += 1
+        server = peer_credentials(sock)
+        transport = self.target.transport.name.lower()
+        return capture.tap(
+            f"{self.target.volume}#{self._channels}",
+            f"server process {server.pid}, user {server.uid}, {transport}",
+        )
 
     def session_ready(self, version: tuple[int, int], attributes: DiskAttributes) -> None:
         """The handshake is done: send what waits. Source: :class:`vdc.session.Owner`."""

@@ -6,8 +6,9 @@ connection uses.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from hypervisor.captured import CapturedClientRing
 from hypervisor.memory import LocalMemory
 from protocol.ldc.cookie import PAGE_SIZE, Permission
 from protocol.vdisk.descriptor import ENTRY_ONE
@@ -15,6 +16,9 @@ from protocol.vdisk.ring import ClientRing
 from protocol.vio.dring import Dstate, RingGeometry
 
 from .buffers import Arena
+
+if TYPE_CHECKING:
+    from hypervisor.capture import Tap
 
 __all__ = ["RING", "TABLE_ENTRIES", "GuestMemory"]
 
@@ -66,8 +70,13 @@ class GuestMemory:
         """The arena's bytes; a chunk is a slice of them."""
         self.entries = view[_RING_AT : _RING_AT + RING.nbytes]
         """The ring's bytes."""
-        self.ring = ClientRing(self.entries, RING)
+        self.ring: ClientRing = ClientRing(self.entries, RING)
         self._dstates = self.entries[:: RING.descriptor_size]
+
+    def capture(self, tap: Tap, *, polled: bool) -> CapturedClientRing:
+        """Tell ``tap`` from now on what becomes of the ring's entries; nothing was submitted yet."""
+        self.ring = captured = CapturedClientRing(self.entries, RING, tap, polled=polled)
+        return captured
 
     def dstates(self) -> bytes:
         """The state bytes of all ring entries, in order, as they are now."""

@@ -9,8 +9,9 @@ import os
 import socket
 from collections.abc import Callable
 from errno import EIO
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from hypervisor.captured import CapturedChannel, CapturedClientRing
 from hypervisor.channel import Channel
 from hypervisor.records import MapTableRecord
 from hypervisor.rendezvous import Welcome
@@ -35,6 +36,9 @@ from protocol.vio.extensions import Extension
 from .buffers import Buffer
 from .guest import RING, TABLE_ENTRIES, GuestMemory
 from .requests import Request, RequestTable
+
+if TYPE_CHECKING:
+    from hypervisor.capture import Tap
 
 __all__ = ["DONE", "WANTED_XFER", "Owner", "Session"]
 
@@ -63,23 +67,37 @@ class Session:
     """The client's end of one connection.
 
     ``table`` is the owner's: the session fills its slots and answers its requests, and leaves it as it is
-    when the connection is lost. ``memory`` becomes the session's, like ``sock``.
+    when the connection is lost. ``memory`` becomes the session's, like ``sock``. What is said and done goes
+    to ``tap``, if there is one.
     """
 
     def __init__(
-        self, sock: socket.socket, memory: GuestMemory, welcome: Welcome, table: RequestTable, owner: Owner
+        self,
+        sock: socket.socket,
+        memory: GuestMemory,
+        welcome: Welcome,
+        table: RequestTable,
+        owner: Owner,
+        tap: Tap | None = None,
     ) -> None:
-        self._channel = Channel(sock, exported=memory.exported, extensions=welcome.extensions)
+        extensions = welcome.extensions
+        self._polled = bool(extensions & Extension.POLLED_RING)
+        self._inline = bool(extensions & Extension.INLINE)
         self._stack = Client(
             max_xfer_blocks=WANTED_XFER // 512,
-            extensions=welcome.extensions,
+            extensions=extensions,
             server_polls=welcome.poll_us > 0,
         )
+        self._announce: Callable[[int, int], int] = self._stack.announce
+        self._channel: Channel
+        if tap is None:
+            self._channel = Channel(sock, exported=memory.exported, extensions=extensions)
+        else:
+            self._channel = CapturedChannel(sock, tap, exported=memory.exported, extensions=extensions)
+            self._announce = _captured(self._stack, memory.capture(tap, polled=self._polled))
         self._memory = memory
         self._table = table
         self._owner = owner
-        self._polled = bool(welcome.extensions & Extension.POLLED_RING)
-        self._inline = bool(welcome.extensions & Extension.INLINE)
         self._running = False
         self._closed = False
         self._unannounced: list[int] = []  # plain ring: entries posted and not told of
@@ -228,7 +246,7 @@ class Session:
                 self._push(indices)
             else:
                 for index in indices:
-                    self._stack.announce(index, index)
+                    self._announce(index, index)
                 self._send()
 
     def _report(self) -> None:
@@ -248,7 +266,7 @@ class Session:
             pieces += [*data, (self._memory.ring_cookie.addr + RING.offset(index), entry)]
             size += sum(len(piece) for _, piece in data) + RING.descriptor_size
             if size > INLINE_GROUP or index in (indices[-1], RING.num_descriptors - 1):
-                self._stack.announce(first, index)
+                self._announce(first, index)
                 packets = []
                 while (output := self._stack.next_output()) is not None:
                     assert isinstance(output, bytes)
@@ -340,6 +358,17 @@ class Session:
             request.buffer.view[:] = self._chunk(request)
         else:
             request.result = bytes(self._chunk(request))
+
+
+def _captured(stack: Client, ring: CapturedClientRing) -> Callable[[int, int], int]:
+    """Return :meth:`Client.announce` for a ring that wants to know the messages of its entries."""
+
+    def announce(start_idx: int, end_idx: int) -> int:
+        seq_num = stack.announce(start_idx, end_idx)
+        ring.announced(start_idx, end_idx, seq_num)
+        return seq_num
+
+    return announce
 
 
 _EVENTS: Final[dict[type, Callable[[Session, Any], None]]] = {

@@ -14,6 +14,7 @@ from time import monotonic, perf_counter, sleep
 from types import TracebackType
 from typing import Final
 
+from hypervisor.capture import Capture
 from protocol.errors import DiskError
 from protocol.vdisk.payloads import Geometry, parse_geometry
 
@@ -30,10 +31,16 @@ SAFETY_S: Final = 0.1
 """With requests outstanding the ring is looked at this often even if no message comes."""
 
 
-def connect(uri: str | Target, *, poll_us: int | None = None, wait_s: float = 0.0) -> Disk:
+def connect(
+    uri: str | Target,
+    *,
+    poll_us: int | None = None,
+    wait_s: float = 0.0,
+    capture: Capture | None = None,
+) -> Disk:
     """Open the disk at ``uri`` and return it when it answers; arguments and errors as of :func:`vdc.open`."""
     target = uri if isinstance(uri, Target) else Target.parse(uri)
-    disk = Disk(target, target.poll_us if poll_us is None else poll_us)
+    disk = Disk(target, target.poll_us if poll_us is None else poll_us, capture)
     try:
         disk._open(monotonic() + wait_s)
     except BaseException:
@@ -50,7 +57,7 @@ class Disk(DiskFacts):
     ``wait(0)`` now and then.
     """
 
-    def __init__(self, target: Target, poll_us: int) -> None:
+    def __init__(self, target: Target, poll_us: int, capture: Capture | None = None) -> None:
         self._patience = make_patience(poll_us)
         self._poll = select.poll()
         self._fd = -1
@@ -58,7 +65,7 @@ class Disk(DiskFacts):
         self._answered: dict[int, bytes | DiskError | None] = {}
         self._tokens = 0
         self._unanswered: dict[int, int] = {}  # token → parts still missing
-        self._engine = Engine(target, self)
+        self._engine = Engine(target, self, capture=capture)
 
     def close(self) -> None:
         """End the disk; what is unanswered fails with EIO. Harmless when done twice."""

@@ -15,6 +15,7 @@ import os
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Final, TypeAlias
 
+from hypervisor.capture import Capture
 from hypervisor.memory import MappedMemory
 from hypervisor.rendezvous import Hello, Listener, Pending, Transport, Welcome
 from protocol.errors import ChannelLost, RemoteProtocolError
@@ -77,6 +78,7 @@ class Admission:
         *,
         poll_us: int,
         max_channels: int,
+        capture: Capture | None = None,
     ) -> None:
         self.sessions: set[Session] = set()
         self._listener = listener
@@ -84,6 +86,7 @@ class Admission:
         self._poller = poller
         self._poll_us = poll_us
         self._max_channels = max_channels
+        self._capture = capture
         self._loop = asyncio.get_running_loop()
         self._clients = Clients(max_channels)
         self._places: dict[Key, Session] = {}
@@ -241,9 +244,14 @@ class Admission:
         )
         sock = pending.welcome(welcome)
         self._channels += 1
-        channel_log = ChannelLog(f"{export.name}#{self._channels}")
-        channel_log.info("client process %d, user %d", pending.peer.pid, pending.peer.uid)
-        session = Session(sock, memory, welcome, export, self._poller, channel_log)
+        name = f"{export.name}#{self._channels}"
+        client = f"client process {pending.peer.pid}, user {pending.peer.uid}"
+        channel_log = ChannelLog(name)
+        channel_log.info(client)
+        tap = None
+        if self._capture is not None:
+            tap = self._capture.tap(name, f"{client}, {hello.transport.name.lower()}")
+        session = Session(sock, memory, welcome, export, self._poller, channel_log, tap)
         self.sessions.add(session)
         self._places[key] = session
         self._clients.joined(key[0])

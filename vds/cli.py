@@ -60,6 +60,9 @@ _COMMON = (
         metavar="SECONDS",
         help="Time for requests under way when asked to stop.  [default: 10]",
     ),
+    click.option(
+        "--capture", metavar="FILE", help="Write every packet and descriptor to FILE (pcapng), made anew."
+    ),
     click.option("--loop", type=click.Choice(LOOPS), help="The event loop.  [default: uvloop]"),
     click.option("--log-level", type=click.Choice(LOG_LEVELS), help="What is logged.  [default: info]"),
     click.option("--exit-with-parent", is_flag=True, default=None, help="Stop when the parent process ends."),

@@ -35,6 +35,8 @@ class Config:
     """Worker threads of each volume."""
     stop_timeout: float = 10.0
     """Seconds that requests under way have to end when the server stops."""
+    capture: str | None = None
+    """Path of a file that all channels are captured to."""
     loop: str = "uvloop"
     log_level: str = "info"
     exit_with_parent: bool = False
@@ -140,10 +142,13 @@ def _one_of(choices: Sequence[str]) -> Callable[[object], str]:
     return check
 
 
-def _path(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("must be the path of a socket")
-    return value
+def _path(what: str) -> Callable[[object], str]:
+    def check(value: object) -> str:
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"must be the path of a {what}")
+        return value
+
+    return check
 
 
 def _seconds(value: object) -> float:
@@ -166,12 +171,13 @@ def _switch(value: object) -> bool:
 
 
 _CHECKS: Final[Mapping[str, Callable[[object], object]]] = {
-    "listen": _path,
+    "listen": _path("socket"),
     "allow_uid": _uids,
     "max_channels": _whole(1, 65536),
     "poll_us": _whole(0, 1_000_000),
     "threads": _whole(1, 64),
     "stop_timeout": _seconds,
+    "capture": _path("file"),
     "loop": _one_of(LOOPS),
     "log_level": _one_of(LOG_LEVELS),
     "exit_with_parent": _switch,

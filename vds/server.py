@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
+from hypervisor.capture import Capture
 from hypervisor.patience import polling
 from hypervisor.rendezvous import Listener
 from vds.admission import PENDING_LIMIT, Admission
@@ -53,11 +54,12 @@ class Server:
     """Serves the volumes of ``config`` on its socket. In a loop: :meth:`start`, later :meth:`stop`."""
 
     def __init__(self, config: Config) -> None:
-        """Open the backends and the socket. Raises: OSError, ConfigError; nothing stays open then."""
+        """Open backends, capture and socket. Raises: OSError, ConfigError; nothing stays open then."""
         assert config.listen is not None
         self.config = config
         self.exports: dict[str, Export] = {}
         self._pools: list[ThreadPoolExecutor] = []
+        self._capture: Capture | None = None
         self._admission: Admission | None = None
         self._stopped: asyncio.Task[bool] | None = None
         with contextlib.ExitStack() as undo:
@@ -66,6 +68,9 @@ class Server:
                 export = open_export(volume)
                 undo.callback(export.close)
                 self.exports[volume.name] = export
+            if config.capture is not None:  # after the backends: it is none of them, they are locked
+                self._capture = Capture(config.capture, "vds")
+                undo.callback(self._capture.close)
             self._listener = Listener(config.listen, allow_uids=config.allow_uid)
             undo.pop_all()
 
@@ -85,6 +90,7 @@ class Server:
             Poller(loop, poll_us),
             poll_us=poll_us,
             max_channels=self.config.max_channels,
+            capture=self._capture,
         )
         self._admission.open()
         count = len(self.exports)
@@ -128,6 +134,8 @@ class Server:
             for export, pool in zip(self.exports.values(), self._pools, strict=True):
                 pool.shutdown(wait=False)
                 export.close()
+        if self._capture is not None:
+            self._capture.close()
         log.info("stopped")
         return clean
 

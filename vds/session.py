@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from hypervisor.captured import CapturedChannel
 from hypervisor.channel import Channel
 from hypervisor.memory import CopiedMemory, MappedMemory
 from hypervisor.records import CopyDone, MapTableRecord, Push
@@ -36,11 +37,12 @@ from protocol.stack import (
 from protocol.vio.extensions import Extension
 
 from .poller import Poller
-from .ports import CopiedPort, MappedPort, Port
+from .ports import CapturedCopiedPort, CapturedMappedPort, CopiedPort, MappedPort, Port
 
 if TYPE_CHECKING:
     import socket
 
+    from hypervisor.capture import Tap
     from hypervisor.rendezvous import Welcome
 
     from .export import Export
@@ -70,8 +72,12 @@ class Session:
         export: Export,
         poller: Poller,
         log: logging.LoggerAdapter[logging.Logger],
+        tap: Tap | None = None,
     ) -> None:
-        """Serve ``export`` on ``sock``; ``memory`` is the client's, or None on the socket transport."""
+        """Serve ``export`` on ``sock``; ``memory`` is the client's, or None on the socket transport.
+
+        What is said and done goes to ``tap``, if there is one.
+        """
         self.loop = asyncio.get_running_loop()
         self.export = export
         self.poller = poller
@@ -81,7 +87,15 @@ class Session:
         self.stack = Server(
             export.attributes, extensions=welcome.extensions, polls=poller.enabled, waits=True
         )
-        self.channel = Channel(sock, extensions=welcome.extensions)
+        self.tap = tap
+        self.channel: Channel
+        self._ports: tuple[type[MappedPort], type[CopiedPort]]
+        if tap is None:
+            self.channel = Channel(sock, extensions=welcome.extensions)
+            self._ports = MappedPort, CopiedPort
+        else:
+            self.channel = CapturedChannel(sock, tap, extensions=welcome.extensions)
+            self._ports = CapturedMappedPort, CapturedCopiedPort
         self.closed: asyncio.Future[None] = self.loop.create_future()
         self.resetting = False
         self._memory = memory if memory is not None else CopiedMemory(self.channel)
@@ -258,9 +272,10 @@ class Session:
 
     def _make_port(self, event: RingOffered | None) -> Port:
         cookie, ring = (event.cookie, event.geometry) if event is not None else (None, None)
+        mapped, copied = self._ports
         if isinstance(self._memory, MappedMemory):
-            return MappedPort(self, self._memory, cookie, ring)
-        return CopiedPort(self, self._memory, cookie, ring)
+            return mapped(self, self._memory, cookie, ring)
+        return copied(self, self._memory, cookie, ring)
 
     def _ready(self, event: SessionReady) -> None:
         if self._port is None:  # in-band mode has no ring

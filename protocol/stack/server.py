@@ -145,6 +145,10 @@ class Server(Endpoint[ServerEvent]):
         self._held = False
         return offer
 
+    def seq_num(self, batch: int) -> int:
+        """Return the number of the message behind ``batch``. Raises: LocalProtocolError (not in progress)."""
+        return int(_DRING_DATA.unpack_from(self._answers.message(batch))[_DRING_SEQ_NUM_AT])
+
     def complete(self, batch: int, index: int) -> None:
         """Plain ring: entry ``index`` of ``batch`` is DONE, visibly.
 
@@ -355,6 +359,7 @@ class Server(Endpoint[ServerEvent]):
         )
 
 
+_DRING_SEQ_NUM_AT: Final = _DRING_DATA.fields.index("seq_num")
 _SUBTYPE_AT, _SEQ_NUM_AT, _STATUS_AT, _NBYTES_AT = (
     INBAND.fields.index(name) for name in ("subtype", "seq_num", "status", "nbytes")
 )

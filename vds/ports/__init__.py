@@ -8,11 +8,12 @@ Every request goes the same way, whatever brings it:
 :class:`MappedPort` reaches guest memory by views of it, so *lent*, *stored* and *published* are done at once;
 :class:`CopiedPort` sends COPY records and goes on when they are answered. A step that fails because of the
 guest's own memory is a fault: NACK and full reset. Every request that arrives is answered or faulted exactly
-once.
+once. The captured ones do the same and tell a capture of it.
 """
 
 from vds.ports.base import Port
+from vds.ports.captured import CapturedCopiedPort, CapturedMappedPort
 from vds.ports.copied import CopiedPort
 from vds.ports.mapped import MappedPort
 
-__all__ = ["CopiedPort", "MappedPort", "Port"]
+__all__ = ["CapturedCopiedPort", "CapturedMappedPort", "CopiedPort", "MappedPort", "Port"]

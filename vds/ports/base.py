@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from protocol.errors import ChannelLost, CookieError, RemoteProtocolError, RingError
 from protocol.vdisk.descriptor import Request
 from protocol.vdisk.operations import BLOCK_IO, Operation
+from protocol.vdisk.ring import ServerRing
 from protocol.vdisk.status import WireErrno
 from protocol.vdisk.validate import clip, validate
 from protocol.vio.dring import RingGeometry
@@ -65,6 +66,10 @@ class Port(ABC):
         self._pulling = False
         self._polled = session.polled
         self._idle: asyncio.Future[None] | None = None
+
+    def make_ring(self, memory: memoryview, ring: RingGeometry) -> ServerRing:
+        """Return our end of the ring in ``memory``."""
+        return ServerRing(memory, ring)
 
     # -- guest memory ----------------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ from hypervisor.ranges import cut_cookies
 from protocol.errors import ChannelLost, CookieError, RingError
 from protocol.ldc.cookie import Cookie
 from protocol.vdisk.descriptor import ENTRY, parse_entry
-from protocol.vdisk.ring import ServerRing
 from protocol.vio.dring import RingGeometry
 from protocol.wire import Buffer
 from vds.ports.base import GuestWork, Port, Step
@@ -46,7 +45,7 @@ class CopiedPort(Port):
         self._letting_go = False
         self._pieces: list[tuple[int, Buffer]] = []  # inline: what the next message takes along
         if cookie is not None and ring is not None:
-            self._ring = ServerRing(memory.map_ring(cookie, ring.nbytes), ring)
+            self._ring = self.make_ring(memory.map_ring(cookie, ring.nbytes), ring)
 
     @property
     def has_room(self) -> bool:

@@ -10,7 +10,6 @@ from protocol.errors import CookieError, RingError
 from protocol.ldc.cookie import Cookie, Permission
 from protocol.vdisk.descriptor import parse_entry
 from protocol.vdisk.operations import SLICE_NONE, Operation
-from protocol.vdisk.ring import ServerRing
 from protocol.vio.dring import Dstate, RingGeometry
 from vds.ports.base import BUDGET, MAX_RUNNING, GuestWork, Port, Step
 
@@ -52,7 +51,7 @@ class MappedPort(Port):
         if cookie is not None and ring is not None:
             self._view = memory.map_ring(cookie, ring.nbytes)
             self._entries = self._view
-            self._ring = ServerRing(self._view, ring)
+            self._ring = self.make_ring(self._view, ring)
             self._stride = ring.descriptor_size
             self._count = ring.num_descriptors
         disk = self._stack.announced

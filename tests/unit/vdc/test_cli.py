@@ -19,7 +19,9 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from hypervisor.capture import Capture
 from protocol.errors import ChannelLost, NegotiationTimeout
+from tests.support.captures import CaptureFile
 from tests.support.daemons import ROOT
 from tests.support.fakedisk import FakeDisk
 from vdc import cli, daemon
@@ -38,9 +40,13 @@ class Opened:
         self.error: Exception | None = None
         self.hangs = False
         self.calls: list[tuple[Target, float]] = []
+        self.captures: list[Capture | None] = []
 
-    async def __call__(self, target: Target, *, wait_s: float = 0.0) -> FakeDisk:
+    async def __call__(
+        self, target: Target, *, wait_s: float = 0.0, capture: Capture | None = None
+    ) -> FakeDisk:
         self.calls.append((target, wait_s))
+        self.captures.append(capture)
         if self.hangs:
             await asyncio.Event().wait()
         if self.error is not None:
@@ -238,6 +244,40 @@ def test_copy_onto_something_too_small(opened: Opened, tmp_path: Path) -> None:
     assert opened.disk.log == []
 
 
+@pytest.mark.parametrize("command", [["info", URI], ["copy", URI, "out"]])
+def test_capture_is_opened_for_the_disk_and_closed_at_the_end(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert vdc(*command, "--capture", "trace").exit_code == 0
+    (capture,) = opened.captures
+    assert capture is not None
+    assert capture.path == "trace"
+    assert not capture.is_open
+    assert not CaptureFile(tmp_path / "trace").is_cut_short
+
+
+@pytest.mark.parametrize("sides", [("file", URI), (URI, "file")])
+def test_what_is_copied_is_not_the_capture(opened: Opened, tmp_path: Path, sides: tuple[str, str]) -> None:
+    (tmp_path / "file").write_bytes(b"precious" * 64)
+    (tmp_path / "link").symlink_to("file")
+    source, target = (tmp_path / side if side == "file" else side for side in sides)
+    done = vdc("copy", source, target, "--capture", tmp_path / "link")
+    assert done.exit_code == 2
+    assert done.stderr == (
+        f"vdc: --capture={tmp_path / 'link'}: this file is copied, it cannot be the capture\n"
+    )
+    assert (tmp_path / "file").read_bytes() == b"precious" * 64
+    assert opened.calls == []
+
+
+def test_a_capture_that_cannot_be_written(opened: Opened, tmp_path: Path) -> None:
+    done = vdc("info", URI, "--capture", tmp_path)
+    assert done.exit_code == 1
+    assert done.stderr == f"vdc: {tmp_path}: capture: Is a directory\n"
+    assert opened.calls == []
+
+
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, int]]:
     """The two ends of a terminal."""
@@ -280,6 +320,7 @@ def test_config_is_shown(opened: Opened) -> None:
         "nbd": "/run/x.sock",
         "export": "disk0",
         "read_only": False,
+        "capture": None,
         "log_level": "info",
         "loop": "uvloop",
         "exit_with_parent": False,

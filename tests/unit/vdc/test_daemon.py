@@ -27,6 +27,7 @@ def config(path: Path, *, exit_with_parent: bool = False, stop_timeout_s: float 
         nbd=str(path),
         export=None,
         read_only=False,
+        capture=None,
         poll_us=None,
         log_level="info",
         loop="asyncio",
@@ -41,8 +42,9 @@ async def disk(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeDisk]:
     """The disk behind every URI."""
     stand_in = FakeDisk(MIB)
 
-    async def opened(_target: object, *, wait_s: float) -> FakeDisk:
+    async def opened(_target: object, *, wait_s: float, capture: object) -> FakeDisk:
         assert wait_s == 1.0
+        assert capture is None
         return stand_in
 
     monkeypatch.setattr(daemon, "open_disk", opened)
@@ -104,7 +106,7 @@ async def test_requests_that_take_too_long_are_cut_off(tmp_path: Path, disk: Fak
 async def test_term_while_the_server_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opening = asyncio.Event()
 
-    async def never(_target: object, *, wait_s: float) -> FakeDisk:
+    async def never(_target: object, *, wait_s: float, capture: object) -> FakeDisk:
         opening.set()
         await asyncio.Event().wait()
         raise AssertionError(wait_s)

@@ -119,6 +119,7 @@ def test_configuration_is_shown(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         "poll-us": 0,
         "threads": 2,
         "stop-timeout": 10.0,
+        "capture": None,
         "loop": "uvloop",
         "log-level": "info",
         "exit-with-parent": False,

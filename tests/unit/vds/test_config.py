@@ -26,6 +26,7 @@ def test_defaults() -> None:
 def test_file_is_read(tmp_path: Path) -> None:
     text = """
     listen = "/run/vds.sock"
+    capture = "/tmp/trace.pcapng"
     allow-uid = [0, 1000]
     poll_us = 0
     stop-timeout = "500ms"
@@ -43,6 +44,7 @@ def test_file_is_read(tmp_path: Path) -> None:
     """
     config = make_config({}, file=_file(tmp_path, text))
     assert config.listen == "/run/vds.sock"
+    assert config.capture == "/tmp/trace.pcapng"
     assert config.allow_uid == (0, 1000)
     assert (config.poll_us, config.stop_timeout, config.exit_with_parent) == (0, 0.5, True)
     first, second = config.volumes
@@ -84,6 +86,8 @@ def test_shown_configuration_is_one_that_can_be_read(tmp_path: Path) -> None:
         ("stop_timeout", "soon"),
         ("stop_timeout", False),
         ("stop_timeout", float("nan")),
+        ("capture", ""),
+        ("capture", True),
         ("loop", "trio"),
         ("log_level", 3),
         ("exit_with_parent", "yes"),

@@ -145,6 +145,16 @@ def test_an_acknowledgement_is_the_request_with_another_subtype() -> None:
     assert answer == expected
 
 
+def test_the_number_of_a_message_is_known_until_it_is_answered() -> None:
+    script = ServerScript()
+    script.data()
+    script.send(script.ring(0xFFFFFFFE, 0, 0), script.ring(0xFFFFFFFF, 1, 1))
+    assert [script.stack.seq_num(batch) for batch in (1, 2)] == [0xFFFFFFFE, 0xFFFFFFFF]
+    script.stack.complete(1, 0)
+    with pytest.raises(LocalProtocolError, match="no batch 1"):
+        script.stack.seq_num(1)
+
+
 def test_more_answers_than_the_link_queues_at_once() -> None:
     script = ServerScript()
     script.agree()
