@@ -31,6 +31,7 @@ LAYERS = (
     "protocol.vdisk",
     "protocol.structures",
     "protocol.stack",
+    "protocol.capture",
 )
 
 #: What a pure protocol must not even import: files, clocks, dice, threads, event loops.
