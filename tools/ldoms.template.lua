@@ -11,14 +11,23 @@ local numbers = {}     -- enumerations by name: numbers by name, and names by nu
 local structures = {}  -- by name: proto, size, fields in order, the fields' ProtoFields by name
 local names = {}       -- of all structures, in order
 
-local function mask_of(part)
-    return part.numbers and numbers[part.numbers].names or nil
+-- Returns the names of a field's numbers, or nil. 0 is none of them where it only says that nobody has set it.
+local function names_of(field)
+    local known = field.numbers and numbers[field.numbers].names or nil
+    if known and field.zero then
+        local with_zero = {[0] = "none"}
+        for number, name in pairs(known) do
+            with_zero[number] = name
+        end
+        return with_zero
+    end
+    return known
 end
 
 -- Makes the ProtoFields of a field and of its parts.
 local function make_fields(structure, field, all)
     local abbreviation = structure.name .. "." .. field.name
-    local known = field.named or (field.numbers and numbers[field.numbers].names) or nil
+    local known = field.named or names_of(field)
     if field.kind == "array" then
         field.proto = ProtoField.none(abbreviation, field.name, field.doc)
     elseif field.kind == "bytes" or field.kind == "reserved" then
@@ -32,7 +41,7 @@ local function make_fields(structure, field, all)
         for _, part in ipairs(parts) do
             local name = abbreviation .. "." .. part.name
             if part.numbers or part.base then
-                part.proto = ProtoField[field.kind](name, part.name, base[part.base or "DEC"], mask_of(part), part.mask)
+                part.proto = ProtoField[field.kind](name, part.name, base[part.base or "DEC"], names_of(part), part.mask)
             else
                 part.proto = ProtoField.bool(name, part.name, 8 * field.size, nil, part.mask)
             end
@@ -122,6 +131,7 @@ function ldoms.init()
 end
 
 local interface_id = Field.new("frame.interface_id")
+local interface_name = Field.new("frame.interface_name")
 local direction = Field.new("frame.packet_flags_direction")
 local has_sections, section_number = pcall(Field.new, "frame.section_number")  -- since Wireshark 4.0
 
@@ -207,8 +217,8 @@ local function add_field(field, tree, range, variant)
     local value = read(field, range)
     local item = tree:add(field.proto, range)
     add_parts(field, item, range, variant)
-    local known = field.numbers and numbers[field.numbers].names
-    if known and not known[value] and not (field.zero and value == 0) then
+    local known = names_of(field)
+    if known and not known[value] then
         item:add_proto_expert_info(experts.unknown, field.name .. " is " .. value .. ", which has no meaning")
     end
     local word = field.words and field.words[tostring(value)]
@@ -373,15 +383,16 @@ local choose = {
         return has_more and "vd_attr_msg_v1_2" or "vd_attr_msg"
     end,
     [Envelope.DRING_DATA] = function(channel, tvb)
-        if tvb:len() >= structures.polled_doorbell_msg.size then
-            local end_idx = structures.vio_dring_msg.field.end_idx
-            local proc_state = structures.vio_dring_msg.field.proc_state
-            if tvb(end_idx.at, end_idx.size):int() == OPEN_ENDED
-                and numbers.ProcState.names[tvb(proc_state.at, proc_state.size):uint()] then
-                channel.polled = true
-            end
+        local function is(name, known)
+            local field = structures.vio_dring_msg.field[name]
+            local there = tvb:len() >= field.at + field.size
+            return there and known[read(field, tvb(field.at, field.size))] ~= nil
         end
-        return channel.polled and "polled_doorbell_msg" or "vio_dring_msg"
+        if is("end_idx", {[OPEN_ENDED] = true}) and is("proc_state", numbers.ProcState.names) then
+            channel.polled = true  -- and stays so: nobody else has a range without an end
+        end
+        local is_doorbell = channel.polled and not is("subtype", {[NACK] = true})  -- refused as without polling
+        return is_doorbell and "polled_doorbell_msg" or "vio_dring_msg"
     end,
 }
 
@@ -393,9 +404,6 @@ local function structure_of(context, tvb)
         local env = tvb:len() >= tag.size and tvb(at.at, at.size):uint()
         local chooser = choose[env]
         frame.layout = chooser and chooser(context.channel, tvb) or MESSAGES[env] or "vio_msg_tag"
-        if frame.layout == "vd_dring_inband_msg" and tvb:len() < structures.vd_dring_inband_msg.size then
-            frame.layout = "vd_dring_inband_msg"
-        end
     end
     return frame.layout
 end
@@ -635,6 +643,17 @@ end
 local WAYS = {"in", "out"}  -- directions in a packet's flags; 0: not told
 local WORDS = {["in"] = "to this end", out = "from this end", unknown = "direction not told"}
 
+-- Names both ends in the columns, as far as they are known: this one by its interface.
+local function name_ends(context, pinfo)
+    local name = interface_name()
+    local here = name and tostring(name.value) or "this end"
+    if context.way == "out" then
+        pinfo.cols.src, pinfo.cols.dst = here, "peer"
+    elseif context.way == "in" then
+        pinfo.cols.src, pinfo.cols.dst = "peer", here
+    end
+end
+
 local function context_of(pinfo)
     local number, first = pinfo.number, not pinfo.visited
     local channel = channel_of()
@@ -662,6 +681,7 @@ function ldoms.dissector(tvb, pinfo, root)
         text = dissect_note(context, tvb, root)
     end
     add_links(context.frame, tree)
+    name_ends(context, pinfo)
     pinfo.cols.protocol = context.protocol or "LDoms"
     pinfo.cols.info = text
 end
