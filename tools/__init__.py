@@ -1,1 +1,1 @@
-"""Tools around the protocol that are not part of the product: made from its declarations, used on their own."""
+"""What is made from the declarations of the protocol and used without the product."""

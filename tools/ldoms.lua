@@ -28,6 +28,7 @@ end
 local function make_fields(structure, field, all)
     local abbreviation = structure.name .. "." .. field.name
     local known = field.named or names_of(field)
+    field.known = field.numbers and known
     if field.kind == "array" then
         field.proto = ProtoField.none(abbreviation, field.name, field.doc)
     elseif field.kind == "bytes" or field.kind == "reserved" then
@@ -41,7 +42,8 @@ local function make_fields(structure, field, all)
         for _, part in ipairs(parts) do
             local name = abbreviation .. "." .. part.name
             if part.numbers or part.base then
-                part.proto = ProtoField[field.kind](name, part.name, base[part.base or "DEC"], names_of(part), part.mask)
+                local shown = base[part.base or "DEC"]
+                part.proto = ProtoField[field.kind](name, part.name, shown, names_of(part), part.mask)
             else
                 part.proto = ProtoField.bool(name, part.name, 8 * field.size, nil, part.mask)
             end
@@ -291,7 +293,7 @@ structure("vd_dring_inband_msg", "DESC_DATA: header and payload (vd_dring_inband
 
 structure("vd_dring_entry", "A ring entry: header and payload (vd_dring_entry)", 48, {
     {name = "dstate", at = 0, size = 1, kind = "uint8", doc = "whose entry it is", numbers = "Dstate"},
-    {name = "flags", at = 1, size = 1, kind = "uint8", base = "HEX", doc = "non-zero = acknowledge; 0x80 from SPARC bit-fields, 0x01 from Linux"},
+    {name = "flags", at = 1, size = 1, kind = "uint8", base = "HEX", doc = "non-zero = acknowledge; 0x80 from SPARC bit-fields, 0x01 from Linux", parts = {always = {{name = "ack", mask = 128}}}},
     {name = "hdr_resv", at = 2, size = 6, kind = "reserved", doc = "reserved, zero"},
     {name = "req_id", at = 8, size = 8, kind = "uint64", doc = "the client's own; the server ignores it"},
     {name = "operation", at = 16, size = 1, kind = "uint8", doc = "what to do", numbers = "Operation"},
@@ -319,7 +321,7 @@ structure("capture_note", "What a note begins with; the ring entry follows (capt
 
 local CTRL, DATA = numbers.PacketType.CTRL, numbers.PacketType.DATA
 local INFO, ACK, NACK = numbers.Subtype.INFO, numbers.Subtype.ACK, numbers.Subtype.NACK
-local Envelope, NoteKind = numbers.Envelope, numbers.NoteKind
+local Envelope, PacketCtrl, NoteKind = numbers.Envelope, numbers.PacketCtrl, numbers.NoteKind
 
 -- What no structure has: links between frames, and where the page of a cookie is.
 local links = {
@@ -335,23 +337,25 @@ local links = {
 local cookie_parts = {
     page_size_code = ProtoField.uint8("ldc_mem_cookie.addr.page_size_code", "page_size_code", base.DEC,
         numbers.PageSizeCode.names, nil, "size of the page"),
-    index = ProtoField.uint64("ldc_mem_cookie.addr.index", "index", base.DEC, nil, nil, "slot of the map table"),
-    offset = ProtoField.uint64("ldc_mem_cookie.addr.offset", "offset", base.HEX, nil, nil, "offset in the page"),
+    table_index = ProtoField.uint64("ldc_mem_cookie.addr.table_index", "table_index", base.DEC,
+        nil, nil, "slot of the map table"),
+    page_offset = ProtoField.uint64("ldc_mem_cookie.addr.page_offset", "page_offset", base.HEX,
+        nil, nil, "offset in the page"),
 }
 
-local function expert_info(name, text, group, severity)
+local function expert_info(name, group, severity, text)
     return ProtoExpert.new("ldoms." .. name, text, expert.group[group], expert.severity[severity])
 end
 local experts = {
-    too_short = expert_info("too_short", "The bytes end before the structure does", "MALFORMED", "ERROR"),
-    bad_length = expert_info("bad_length", "A length that cannot be", "MALFORMED", "ERROR"),
-    cut = expert_info("cut", "The capturing program has cut this frame", "UNDECODED", "WARN"),
-    unknown = expert_info("unknown", "A number without a meaning", "PROTOCOL", "WARN"),
-    undecoded = expert_info("undecoded", "No structure is known for this", "UNDECODED", "WARN"),
-    other_length = expert_info("other_length", "Not as long as the structure, yet every field is there", "PROTOCOL", "NOTE"),
-    no_beginning = expert_info("no_beginning", "The message that this piece belongs to has no beginning", "REASSEMBLE", "NOTE"),
-    refused = expert_info("refused", "Refused: a reset follows", "RESPONSE_CODE", "NOTE"),
-    failed = expert_info("failed", "The request failed", "RESPONSE_CODE", "NOTE"),
+    too_short = expert_info("too_short", "MALFORMED", "ERROR", "The bytes end before the structure does"),
+    bad_length = expert_info("bad_length", "MALFORMED", "ERROR", "A length that cannot be"),
+    cut = expert_info("cut", "UNDECODED", "WARN", "The capturing program has cut this frame"),
+    unknown = expert_info("unknown", "PROTOCOL", "WARN", "A number without a meaning"),
+    undecoded = expert_info("undecoded", "UNDECODED", "WARN", "No structure is known for this"),
+    other_length = expert_info("other_length", "PROTOCOL", "NOTE", "Longer or shorter than the structure, yet whole"),
+    no_beginning = expert_info("no_beginning", "REASSEMBLE", "NOTE", "A piece of a message without a beginning"),
+    refused = expert_info("refused", "RESPONSE_CODE", "NOTE", "Refused: a reset follows"),
+    failed = expert_info("failed", "RESPONSE_CODE", "NOTE", "The request failed"),
 }
 
 -- Registration: Wireshark takes a Proto's fields once, as a whole.
@@ -374,14 +378,19 @@ ldoms.prefs.mode = Pref.enum("Transport mode", BY_AGREEMENT, "What the packets o
 
 -- == what is remembered ========================================================================================
 -- Frames are seen in order once, then in any order. What was learnt the first time is kept by the frame's number.
+-- Which interface a frame is of, and its direction, are fields, and only there while Wireshark builds the tree: a pass
+-- without one teaches nothing. This listener has Wireshark build it whenever it reads a file, as far as it can be had.
 
-local frames    -- number → layout, request_in, response_in, response_time, message_in, reassembled_in, pieces, message
-local channels  -- one for each interface of the capture: what was agreed on it, and what waits for an answer
+Listener.new("frame", nil, true)
+
+local frames = {}    -- number → layout, request_in, response_in, response_time, message_in, reassembled_in, …
+local channels = {}  -- one for each interface of the capture: what was agreed on it, and what waits for an answer
 
 function ldoms.init()
     frames, channels = {}, {}
 end
 
+local frame_number = Field.new("frame.number")
 local interface_id = Field.new("frame.interface_id")
 local interface_name = Field.new("frame.interface_name")
 local direction = Field.new("frame.packet_flags_direction")
@@ -392,9 +401,13 @@ local function value_of(extractor)
     return info and info.value or 0
 end
 
+local function new_channel()
+    return {streams = {}, pending = {}, messages = {}, waiting = {}}
+end
+
 local function channel_of()
     local key = value_of(interface_id) .. "/" .. (has_sections and value_of(section_number) or 0)
-    channels[key] = channels[key] or {streams = {}, pending = {}, messages = {}, waiting = {}}
+    channels[key] = channels[key] or new_channel()
     return channels[key]
 end
 
@@ -469,8 +482,7 @@ local function add_field(field, tree, range, variant)
     local value = read(field, range)
     local item = tree:add(field.proto, range)
     add_parts(field, item, range, variant)
-    local known = names_of(field)
-    if known and not known[value] then
+    if field.known and not field.known[value] then
         item:add_proto_expert_info(experts.unknown, field.name .. " is " .. value .. ", which has no meaning")
     end
     local word = field.words and field.words[tostring(value)]
@@ -486,15 +498,15 @@ local function add_cookie_parts(item, range, addr)
     local shift = PAGE_SHIFTS[code]
     item:add(cookie_parts.page_size_code, range, code):set_generated()
     if shift then
-        item:add(cookie_parts.index, range, addr:lshift(4):rshift(4 + shift)):set_generated()
-        item:add(cookie_parts.offset, range, addr:lshift(64 - shift):rshift(64 - shift)):set_generated()
+        item:add(cookie_parts.table_index, range, addr:lshift(4):rshift(4 + shift)):set_generated()
+        item:add(cookie_parts.page_offset, range, addr:lshift(64 - shift):rshift(64 - shift)):set_generated()
     else
         item:add_proto_expert_info(experts.unknown, "page size code " .. code .. " has no meaning")
     end
 end
 
--- Adds the fields of structure `name` at `at`, as far as the bytes go. Returns their values by name, and how many
--- bytes they have; and says in `values.missing` how many fields that are not reserved are not there.
+-- Adds the fields of structure `name` at `at`, as far as the bytes go. Returns their values by name, how many bytes
+-- they have, and how many fields that are not reserved are missing.
 local function add_fields(name, tvb, at, tree, variant)
     local values, size, missing = {}, 0, 0
     for _, field in ipairs(structures[name].fields) do
@@ -527,8 +539,8 @@ local function add_fields(name, tvb, at, tree, variant)
     return values, size, missing
 end
 
--- Adds structure `name` at `at` and returns its values, its item and where it ends. A structure whose end is missing
--- is as good as whole if only reserved bytes are missing: some peers answer so.
+-- Adds structure `name` at `at` and returns its values, its item, where it ends, and whether each field is there. One
+-- that ends where only reserved bytes would follow is whole: OpenBSD answers RDX by the tag alone.
 local function add_structure(name, tvb, at, tree, variant)
     local item = tree:add(structures[name].proto, tvb(at))
     local values, size, missing = add_fields(name, tvb, at, item, variant)
@@ -540,13 +552,16 @@ local function add_structure(name, tvb, at, tree, variant)
     elseif size < structures[name].size then
         item:add_proto_expert_info(experts.other_length, size .. " bytes, " .. structures[name].size .. " are usual")
     end
-    return values, item, at + size
+    return values, item, at + size, missing == 0
 end
 
--- Shows what is left behind the last structure.
-local function add_extra(tvb, at, tree)
-    if at < tvb:len() then
-        local item = tree:add(links.extra, tvb(at))
+-- Shows what is left behind the last structure; where that is whole, there should be nothing.
+local function add_extra(tvb, at, tree, is_whole)
+    if at >= tvb:len() then
+        return
+    end
+    local item = tree:add(links.extra, tvb(at))
+    if is_whole then
         item:add_proto_expert_info(experts.other_length, tvb:len() - at .. " bytes more than the structure has")
     end
 end
@@ -585,39 +600,40 @@ local function link_note(context, note)
     end
     if note.how == numbers.How.MESSAGE then
         note_of_message(context, (REQUESTS[note.kind] and INFO or ACK) .. " " .. tostring(note.seq_num))
-    elseif context.first then
+    elseif note.how == numbers.How.POLLING and context.first then
         context.channel.polled = true
     end
 end
 
 local function dissect_note(context, tvb, tree)
     context.protocol = "vDisk"
-    local note, item, ends = add_structure("capture_note", tvb, 0, tree)
-    if not note.length then
+    local note, item, ends, is_whole = add_structure("capture_note", tvb, 0, tree)
+    if not is_whole then
         return "note, too short"
     end
     local kind = name_of("NoteKind", note.kind)
     if note.version ~= 1 then
         item:add_proto_expert_info(experts.unknown, "notes of version " .. note.version .. " are not known")
     end
-    if note.length ~= tvb:len() - ends then
+    local is_queue = note.kind == NoteKind.QUEUE_CONFIGURED
+    if note.length ~= tvb:len() - ends or is_queue and note.length > 0 then
         item:add_proto_expert_info(experts.bad_length,
             "a ring entry of " .. note.length .. " bytes in " .. tvb:len() - ends .. " bytes")
     end
-    if note.kind == NoteKind.QUEUE_CONFIGURED then
+    if is_queue then
         if context.first then
             forget(context.channel)
         end
-        add_extra(tvb, ends, tree)
+        add_extra(tvb, ends, tree, true)
         return string.format("%s, %d entries", kind, note.index)
     end
     if ends == tvb:len() then
         item:add_proto_expert_info(experts.too_short, "there is no ring entry")
         return kind
     end
-    local entry, entry_item, last = add_structure("vd_dring_entry", tvb, ends, tree)
-    add_extra(tvb, last, tree)
-    if not entry.ncookies or not numbers.NoteKind.names[note.kind] then
+    local entry, entry_item, last, has_entry = add_structure("vd_dring_entry", tvb, ends, tree)
+    add_extra(tvb, last, tree, has_entry)
+    if not has_entry or not NoteKind.names[note.kind] then
         return kind .. ", no ring entry"
     end
     link_note(context, note)
@@ -650,7 +666,7 @@ local choose = {
 
 local function structure_of(context, tvb)
     local frame = context.frame
-    if context.first then
+    if not frame.layout then
         local tag = structures.vio_msg_tag
         local at = tag.field.subtype_env
         local env = tvb:len() >= tag.size and tvb(at.at, at.size):uint()
@@ -716,7 +732,7 @@ end
 local function dissect_message(context, tvb, tree)
     context.protocol = "VIO"
     local layout = structure_of(context, tvb)
-    local values, item, ends = add_structure(layout, tvb, 0, tree)
+    local values, item, ends, is_whole = add_structure(layout, tvb, 0, tree)
     if not values.sid then
         return "message of " .. tvb:len() .. " bytes"
     end
@@ -731,8 +747,7 @@ local function dissect_message(context, tvb, tree)
         and bit.band(values.options, numbers.DringOption.RX_DATA) ~= 0 then
         _, _, ends = add_structure("vio_dring_reg_ext_msg", tvb, ends, tree)
     end
-    add_extra(tvb, ends, tree)
-    local is_whole = ends >= structures[layout].size
+    add_extra(tvb, ends, tree, is_whole and layout ~= "vio_msg_tag")
     if is_whole then
         follow(context, layout, values)
     end
@@ -805,27 +820,34 @@ local function mode_of(context)
     return wanted
 end
 
--- Learns what a packet of the handshake agrees on.
+-- Steps of the handshake that answer another, besides ACK and NACK of the same.
+local ANSWERS_STEP = {[PacketCtrl.RTR] = PacketCtrl.RTS, [PacketCtrl.RDX] = PacketCtrl.RTR}
+
+-- Learns what a packet of the handshake agrees on, and joins it to the one that it answers.
 local function follow_handshake(context, step, values)
     local is_info = bit.band(values.stype, numbers.PacketStype.INFO) ~= 0
-    if context.first and step == numbers.PacketCtrl.VER and is_info then
+    if context.first and step == PacketCtrl.VER and is_info then
         context.channel.streams[context.way] = nil
         context.channel.mode = nil
-    elseif context.first and step == numbers.PacketCtrl.RTR and is_info then
+    elseif context.first and step == PacketCtrl.RTR and is_info then
         context.channel.mode = values.env
     end
-    local key = "ldc " .. step
-    if step == numbers.PacketCtrl.VER or not is_info then
-        local there, back = context.way, context.way == "out" and "in" or "out"
-        if is_info then
-            ask(context, key .. there)
-        else
-            answer(context, key .. back)
-        end
+    local function key_of_step(asked, way)
+        return "ldc " .. asked .. way
+    end
+    local back = context.way == "out" and "in" or "out"
+    if not is_info then
+        answer(context, key_of_step(step, back))
+        return
+    elseif ANSWERS_STEP[step] then
+        answer(context, key_of_step(ANSWERS_STEP[step], back))
+    end
+    if step ~= PacketCtrl.RDX then
+        ask(context, key_of_step(step, context.way))
     end
 end
 
-local HANDSHAKE_MODES = {[numbers.PacketCtrl.RTS] = "mode", [numbers.PacketCtrl.RTR] = "mode"}
+local HANDSHAKE_MODES = {[PacketCtrl.RTS] = "mode", [PacketCtrl.RTR] = "mode"}
 
 local function dissect_packet(context, tvb, tree)
     context.protocol = "LDC"
@@ -838,7 +860,7 @@ local function dissect_packet(context, tvb, tree)
     local step = bit.band(tvb(2, 1):uint(), CTRL_MASK)
     local is_control = bit.band(kind, CTRL) ~= 0
     local is_data = bit.band(kind, DATA) ~= 0 and bit.band(stype, numbers.PacketStype.INFO) ~= 0
-    local layout = is_control and step == numbers.PacketCtrl.VER and "ldc_packet_ver"
+    local layout = is_control and step == PacketCtrl.VER and "ldc_packet_ver"
         or mode == RELIABLE and "ldc_packet_reliable" or "ldc_packet_unreliable"
     local variant = is_data and "data" or is_control and HANDSHAKE_MODES[step] or nil
     local values, item = add_structure(layout, tvb, 0, tree, variant)
@@ -907,15 +929,15 @@ local function name_ends(context, pinfo)
 end
 
 local function context_of(pinfo)
-    local number, first = pinfo.number, not pinfo.visited
-    local channel = channel_of()
-    if first or not frames[number] then
+    local number, has_tree = pinfo.number, frame_number() ~= nil
+    local channel = has_tree and channel_of() or new_channel()
+    local first = has_tree and not frames[number]
+    if first then
         frames[number] = {mode = channel.mode}
-        first = true
     end
     local way = WAYS[value_of(direction)] or "unknown"
     local context = {number = number, first = first, time = pinfo.rel_ts, channel = channel, way = way}
-    context.frame = frames[number]
+    context.frame = frames[number] or {}
     return context
 end
 

@@ -125,6 +125,7 @@ _ENV: Final = {
 _PARTS: Final[Mapping[str, Mapping[str, Sequence[Part]]]] = {
     "env": _ENV,  # which of both, says the packet's type
     "operations": {"always": tuple(Part(op.name.lower(), 1 << op) for op in operations.Operation)},
+    "flags": {"always": (Part("ack", descriptor.ACK_FLAG),)},
 }
 """Bits of the fields that no enumeration names."""
 
@@ -209,7 +210,7 @@ def _field(layout: wire.Layout[Any], row: wire.FieldInfo) -> dict[str, object]:
 def _kind(layout: wire.Layout[Any], row: wire.FieldInfo) -> str:
     """Return Wireshark's type of a field: bytes, or integers by their size and sign."""
     if row.kind is not wire.Kind.INT:
-        return row.kind.value
+        return str(row.kind.value)
     signed = wire.Codec([getattr(layout.struct, row.name)]).format[-1].islower()
     return f"{'' if signed else 'u'}int{row.size * 8}"
 

@@ -33,7 +33,11 @@ class Recording:
     """A capture in the making, of both ends of a channel; every frame is a microsecond after the last."""
 
     def __init__(self) -> None:
-        self._blocks = [build_section("tests", ""), build_interface("vdc", "disk0"), build_interface("vds", "disk0")]
+        self._blocks = [
+            build_section("tests", ""),
+            build_interface("vdc", "disk0"),
+            build_interface("vds", "disk0"),
+        ]
         self.frames: list[tuple[int, Direction, bytes]] = []
 
     def add(self, interface: int, direction: Direction, data: bytes) -> None:

@@ -1,7 +1,7 @@
 """tshark with the dissector of ``tools/``: what it shows of a capture, and that it finds nothing wrong.
 
-It runs apart from the user's own Wireshark settings and plug-ins. Each call fails the test if tshark ends with
-an error or if a Lua error occurred, whatever the capture holds.
+It runs apart from the user's own Wireshark settings and plug-ins. Each call fails the test if tshark ends
+with an error or if a Lua error occurred, whatever the capture holds.
 """
 
 from __future__ import annotations
@@ -18,25 +18,24 @@ __all__ = ["LUA", "complaints", "dissect", "layers", "show"]
 LUA = Path(__file__).resolve().parents[2] / "tools" / "ldoms.lua"
 LIMIT_S = 120.0
 
+TWO_PASSES = ("-2", "-Y")
+"""So tshark knows answers to come. It builds a tree in the first pass only if there is a display filter."""
+
 _ROOT_WARNING = "Running as user "  # what tshark says to root: a warning, nothing else
 _SEPARATOR = "\x1f"  # between values of a field that occurs several times
 
 
-def dissect(path: Path, *fields: str, display_filter: str = "") -> list[tuple[list[str], ...]]:
-    """Return for each frame the values of ``fields``, in two passes, so that answers to come are known.
-
-    With ``display_filter`` only for the frames that match it.
-    """
+def dissect(path: Path, *fields: str, display_filter: str = "frame") -> list[tuple[list[str], ...]]:
+    """Return for each frame that matches ``display_filter`` the values of ``fields``."""
     names = [part for field in fields for part in ("-e", field)]
     layout = ("-T", "fields", "-E", "separator=/t", "-E", f"aggregator={_SEPARATOR}", "-E", "occurrence=a")
-    chosen = ("-Y", display_filter) if display_filter else ()
-    lines = _tshark(path, "-2", *layout, *names, *chosen).split("\n")[:-1]
+    lines = _tshark(path, *TWO_PASSES, display_filter, *layout, *names).split("\n")[:-1]
     return [tuple(cell.split(_SEPARATOR) if cell else [] for cell in line.split("\t")) for line in lines]
 
 
-def layers(path: Path) -> list[dict[str, Any]]:
+def layers(path: Path, *options: str) -> list[dict[str, Any]]:
     """Return for each frame its protocols and their fields by name; what occurs twice is a list."""
-    frames = json.loads(_tshark(path, "-2", "-T", "json", "--no-duplicate-keys"))
+    frames = json.loads(_tshark(path, *TWO_PASSES, "frame", "-T", "json", "--no-duplicate-keys", *options))
     return [frame["_source"]["layers"] for frame in frames]
 
 
