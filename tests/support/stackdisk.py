@@ -10,6 +10,7 @@ the channel is two queues of packets. It is a test's disk and a proof: whatever 
 
 A test may break things: ``on_request(request)`` returns a status instead of 0 for a request the server takes,
 ``on_packet(wire, packet)`` returns what is carried in place of the output that ``wire`` carries now, or None.
+``on_entry(kind, index, seq_num, entry)`` is told what a capture notes: each step of a ring entry.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
+from protocol.capture import NoteKind
 from protocol.errors import CookieError, DiskError, HvStatus, RingError
 from protocol.ldc.cookie import PAGE_SIZE, Cookie, MapTable, Permission
 from protocol.stack import (
@@ -65,6 +67,8 @@ __all__ = ["Guest", "Mode", "Packet", "ServerSide", "StackDisk", "Wire"]
 
 Mode: TypeAlias = Literal["plain", "polled", "inband"]
 Packet: TypeAlias = bytes | QueueConfigured
+OnPacket: TypeAlias = "Callable[[Wire, Packet], Packet | None]"
+OnEntry: TypeAlias = Callable[[NoteKind, int, int, memoryview], None]
 
 TABLE_ENTRIES: Final = 64
 RING: Final = RingGeometry(num_descriptors=8, descriptor_size=128)
@@ -200,7 +204,9 @@ class ServerSide:
     def execute(self, ring: ServerRing, index: int) -> None:
         """Take one entry, do what it asks for, answer it."""
         request = parse_entry(ring.take(index))
+        self.disk.note(NoteKind.TAKEN, index)
         ring.finish(index, *self.run(request))
+        self.disk.note(NoteKind.FINISHED, index)
 
     def run(self, request: Request) -> tuple[int, int]:
         """Validate and execute; returns (status, nbytes)."""
@@ -254,6 +260,8 @@ class StackDisk:
         read_only: bool = False,
         versions: Sequence[tuple[int, int]] = ((1, 2),),
         order: Callable[[list[int]], list[int]] = lambda indices: indices,
+        on_packet: OnPacket = lambda wire, packet: packet,
+        on_entry: OnEntry = lambda kind, index, seq_num, entry: None,
     ) -> None:
         """``order`` rearranges the requests of a batch, as a backend with several workers does."""
         self.backend = backend
@@ -263,7 +271,8 @@ class StackDisk:
         self.sessions = 0
         self.lost: list[str] = []
         self.on_request: Callable[[Request], int] = lambda request: 0
-        self.on_packet: Callable[[Wire, Packet], Packet | None] = lambda wire, packet: packet
+        self.on_packet = on_packet
+        self.on_entry = on_entry
         self.extensions = Extension.POLLED_RING if mode == "polled" else NO_EXTENSION
         self.attributes = DiskAttributes(
             size_blocks=len(backend) // block_size,
@@ -289,6 +298,7 @@ class StackDisk:
         self._next = 0
         self._req_id = 0
         self._outstanding: dict[int, Request] = {}
+        self._numbers: dict[int, int] = {}  # entry -> number of the message that announced it
         self._answers: dict[int, tuple[int, int]] = {}
         self.server.stack.link_state(LinkState.UP)
         self.client.link_state(LinkState.UP)
@@ -450,9 +460,10 @@ class StackDisk:
             self._ring.post(index, build_entry(request, RING.descriptor_size))
             self._outstanding[index] = request
             if self.mode == "plain":
-                self.client.announce(index, index)
+                self._numbers[index] = self.client.announce(index, index)
             else:
                 self.client.posted(1)
+            self.note(NoteKind.SUBMITTED, index)
         if self.mode == "polled":
             self.client.ring(sleeping=True)
 
@@ -534,5 +545,12 @@ class StackDisk:
         if index not in self._outstanding or not self._ring.is_done(index):
             return False
         request = self._outstanding.pop(index)
+        self.note(NoteKind.ANSWERED, index)
         self._answers[request.req_id] = self._ring.reap(index)
         return True
+
+    def note(self, kind: NoteKind, index: int) -> None:
+        """Tell the test of a step of ring entry ``index``."""
+        at = RING.offset(index)
+        entry = self._ring_view[at : at + RING.descriptor_size]
+        self.on_entry(kind, index, self._numbers.get(index, 0), entry)

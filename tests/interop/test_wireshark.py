@@ -1,0 +1,518 @@
+"""The Wireshark dissector in ``tools/``: each field of each structure by its name, no fault in what is right.
+
+The captures are made without daemons: a disk in one process, and messages put together by hand.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protocol import wire
+from protocol.capture import Direction, NoteLayout, parse_note
+from protocol.errors import CookieError, DiskError, HvStatus, PacketError
+from protocol.ldc.fragment import split_message
+from protocol.ldc.packet import RawPacketLayout, ReliablePacketLayout
+from protocol.vdisk.attributes import AttributeLayout, AttributeLayoutV12
+from protocol.vdisk.descriptor import EntryLayout, InbandMessageLayout, Request
+from protocol.vdisk.operations import Operation
+from protocol.vio.messages import (
+    DoorbellLayout,
+    DringDataLayout,
+    DringRegisterExtensionLayout,
+    DringRegisterLayout,
+    DringUnregisterLayout,
+    Envelope,
+    RawDataLayout,
+    RdxLayout,
+    TagLayout,
+    VersionLayout,
+)
+from tests.support import links
+from tests.support.dissected import expected, plain, read_back
+from tests.support.recorded import CLIENT, SERVER, Recording, recorded_disk
+from tests.support.stackdisk import Mode
+from tests.support.tshark import LUA, complaints, dissect, layers, show
+from tests.support.vioscript import octets
+from tools.make_dissector import DISSECTED
+
+pytestmark = pytest.mark.slow
+
+SESSIONS: list[tuple[Mode, int]] = [("plain", 0), ("plain", 1), ("plain", 2), ("polled", 2), ("inband", 2)]
+SID = "00000007"
+
+
+def session(mode: Mode, minor: int) -> Recording:
+    """Return a recording of a disk and all that happens to one: work, a refusal, a fault, a new session."""
+    recording = Recording()
+    disk = recorded_disk(recording, mode, minor)
+    disk.pwrite(0, b"x" * 5 * disk.max_xfer)
+    disk.pread(512, 1536)
+    disk.flush()
+    disk.geometry()
+    with pytest.raises(DiskError):
+        disk.request(Operation.GET_DEVID, nbytes=512)
+    faults = [CookieError(HvStatus.ENOMAP, "gone")]
+
+    def once(request: Request) -> int:
+        if faults:
+            raise faults.pop()
+        return 0
+
+    disk.on_request = once
+    disk.pread(4096, 4096)
+    assert disk.sessions == 2
+    return recording
+
+
+Recorded = tuple[Recording, Path, Mode, int]
+
+
+@pytest.fixture(scope="module", params=SESSIONS, ids=lambda chosen: f"{chosen[0]}-1.{chosen[1]}")
+def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Return a session of each kind: what was recorded, the file, the mode and the minor version."""
+    mode, minor = request.param
+    recording = session(mode, minor)
+    return recording, recording.write(tmp_path_factory.mktemp("capture") / "disk.pcapng"), mode, minor
+
+
+def test_every_field_of_a_session_is_shown_by_its_name(recorded: Recorded) -> None:
+    recording, path, mode, minor = recorded
+    wanted = list(expected(recording.frames, minor, polled=mode == "polled"))
+    shown = [read_back(frame) for frame in layers(path)]
+    assert len(shown) == len(recording.frames) > 60
+    for number, (one, other) in enumerate(zip(shown, wanted, strict=True), start=1):
+        assert one == other, f"frame {number}"
+
+
+def test_nothing_in_a_session_is_malformed(recorded: Recorded) -> None:
+    _, path, _, _ = recorded
+    assert complaints(path) == []
+    text = show(path)
+    assert "alformed" not in text
+    assert "Unknown" not in text
+
+
+def test_answers_and_requests_know_each_other(recorded: Recorded) -> None:
+    recording, path, mode, _ = recorded
+    names = (
+        "frame.number",
+        "ldoms.request_in",
+        "ldoms.response_in",
+        "ldoms.response_time",
+        "ldoms.message_in",
+    )
+    rows = {int(number[0]): rest for number, *rest in dissect(path, *names)}
+    asked = {number: int(row[1][0]) for number, row in rows.items() if row[1]}
+    answered = {number: int(row[0][0]) for number, row in rows.items() if row[0]}
+    assert asked == {request: answer for answer, request in answered.items()}
+    assert len(asked) > (10 if mode == "polled" else 20)
+    for answer, request in answered.items():
+        assert float(rows[answer][2][0]) == pytest.approx((answer - request) * 1e-6, abs=1e-9)
+        assert recording.frames[answer - 1][0] == recording.frames[request - 1][0], "of the same end"
+        assert recording.frames[answer - 1][1] != recording.frames[request - 1][1], "the other way"
+    told = {number: int(row[3][0]) for number, row in rows.items() if row[3]}
+    assert bool(told) == (mode == "plain")
+    for note, message in told.items():
+        _, _, data = recording.frames[message - 1]
+        assert DringDataLayout.parse(data[8:]).seq_num == parse_note(recording.frames[note - 1][2]).seq_num
+
+
+def test_a_message_of_several_packets_is_shown_with_the_last(recorded: Recorded) -> None:
+    _, path, mode, _ = recorded
+    pieces = dissect(
+        path, "frame.number", "ldoms.piece_in", "ldoms.message_size", "vd_dring_inband_msg.cookie"
+    )
+    whole = [row for row in pieces if row[1]]
+    assert bool(whole) == (mode == "inband")
+    for number, piece_in, size, _ in whole:
+        assert len(piece_in) == 2
+        assert piece_in[-1] == number[0]
+        assert int(size[0]) in (64, 80)
+
+
+# -- messages put together by hand ---------------------------------------------------------------------------
+
+
+class Talk:
+    """A recording of one end; what the peer sends comes in, what this end sends goes out."""
+
+    def __init__(self) -> None:
+        self.recording = Recording()
+        self.numbers = {Direction.INBOUND: 0, Direction.OUTBOUND: 0}
+
+    def say(self, message: bytes, direction: Direction = Direction.OUTBOUND) -> None:
+        """Add the packets of a message."""
+        packets = split_message(message, self.numbers[direction] + 1)
+        self.numbers[direction] += len(packets)
+        for packet in packets:
+            self.recording.add(CLIENT, direction, packet)
+
+    def answer(self, message: bytes) -> None:
+        """Add the packets of the peer's message."""
+        self.say(message, Direction.INBOUND)
+
+    def agree(self, minor: int) -> None:
+        """Agree on version 1.``minor``."""
+        self.say(octets(f"01 01 0001 {SID} 0001 {minor:04x} 03"))
+        self.answer(octets(f"01 02 0001 {SID} 0001 {minor:04x} 04"))
+
+
+def last(path: Path) -> dict[str, Any]:
+    """Return the layers of the last frame."""
+    return layers(path)[-1]
+
+
+FIXED: list[tuple[wire.Layout[Any], str]] = [
+    (VersionLayout, "01 01 0001"),
+    (AttributeLayoutV12, "01 02 0002"),
+    (DringUnregisterLayout, "01 01 0004"),
+    (RdxLayout, "01 01 0005"),
+    (RawDataLayout, "02 01 0040"),
+    (DringDataLayout, "02 04 0042"),
+    (DoorbellLayout, "02 02 0042"),
+]
+
+
+@pytest.mark.parametrize(("layout", "tag"), FIXED, ids=[layout.name for layout, _ in FIXED])
+def test_any_value_is_shown_as_it_is(tmp_path: Path, layout: wire.Layout[Any], tag: str) -> None:
+    """Each field has its full range: 64 bits, signs, all ones."""
+    dice = random.Random(layout.name)
+    talk = Talk()
+    bodies = [b"\xff" * layout.size, bytes(layout.size), *(dice.randbytes(layout.size) for _ in range(20))]
+    messages = [bytes.fromhex(tag) + body[4:] for body in bodies]
+    for message in messages:
+        talk.agree(2)
+        if layout is DoorbellLayout:
+            talk.say(octets(f"02 01 0042 {SID} {1:016x} {1:016x} 00000000 ffffffff 01"))
+        talk.say(message)
+    shown = [read_back(frame) for frame in layers(talk.recording.write(tmp_path / "c.pcapng"))]
+    each = len(shown) // len(messages)
+    assert [frame[-1] for frame in shown[each - 1 :: each]] == [
+        plain(layout, message) for message in messages
+    ]
+
+
+COUNTED: list[tuple[wire.Layout[Any], str, int]] = [
+    (DringRegisterLayout, "01 01 0003", 28),
+    (InbandMessageLayout, "02 01 0041", 56),
+]
+
+
+@pytest.mark.parametrize(("layout", "tag", "count_at"), COUNTED, ids=[row[0].name for row in COUNTED])
+def test_every_cookie_is_shown(tmp_path: Path, layout: wire.Layout[Any], tag: str, count_at: int) -> None:
+    dice = random.Random(layout.name)
+    talk = Talk()
+    messages = []
+    for ncookies in (0, 1, 2, 3, 33):
+        body = dice.randbytes(layout.size + 16 * ncookies)
+        head = bytes.fromhex(tag) + body[4:24] + bytes(2) + body[26:count_at]  # options: none
+        messages.append(head + ncookies.to_bytes(4, "big") + body[count_at + 4 :])
+        talk.say(messages[-1])
+    path = talk.recording.write(tmp_path / "c.pcapng")
+    shown = [
+        structure for frame in layers(path) for structure in read_back(frame) if structure[0] == layout.name
+    ]
+    assert shown == [plain(layout, message) for message in messages]
+
+
+def test_the_address_of_a_cookie_is_taken_apart(tmp_path: Path) -> None:
+    """Page size 64 KiB is code 1: 16 bits of offset. Source: FWARC 2008/424."""
+    talk = Talk()
+    talk.say(
+        octets(
+            f"01 01 0003 {SID} {0:016x} 00000008 00000040 0003 0000 00000001 1000000000051230 {64:016x}", 48
+        )
+    )
+    path = talk.recording.write(tmp_path / "c.pcapng")
+    parts = [f"ldc_mem_cookie.addr.{part}" for part in ("page_size_code", "table_index", "page_offset")]
+    assert dissect(path, *parts) == [(["1"], ["5"], ["0x0000000000001230"])]
+    assert complaints(path) == []
+
+
+def test_the_attributes_are_those_of_the_version_agreed(tmp_path: Path) -> None:
+    talk = Talk()
+    message = octets(f"01 02 0002 {SID} 03 02 01 00 00000200 {0x2010E:016x} {2048:016x} {64:016x} 00001000")
+    for minor in (0, 1, 2, 6):
+        talk.agree(minor)
+        talk.answer(message)
+    path = talk.recording.write(tmp_path / "c.pcapng")
+    shown = [frame[-1] for frame in map(read_back, layers(path)) if "attr" in frame[-1][0]]
+    layouts = (AttributeLayout, AttributeLayout, AttributeLayoutV12, AttributeLayoutV12)
+    assert shown == [plain(layout, message) for layout in layouts]
+    bits = dissect(path, "vd_attr_msg.operations.bread", "vd_attr_msg.operations.set_vtoc")[2]
+    assert [value in ("1", "True") for (value,) in bits] == [True, False]
+
+
+def test_data_cookies_of_a_network_ring_follow_its_own(tmp_path: Path) -> None:
+    talk = Talk()
+    ring = octets(
+        f"01 01 0003 {SID} {0:016x} 00000008 00000040 0004 0000 00000001 {0x2000:016x} {512:016x}", 48
+    )
+    extension = octets(f"00000002 00002000 {0x4000:016x} {4096:016x} {0x6000:016x} {4096:016x}", 40)
+    talk.say(ring + extension)
+    path = talk.recording.write(tmp_path / "c.pcapng")
+    assert read_back(last(path))[1:] == [
+        plain(DringRegisterLayout, ring),
+        plain(DringRegisterExtensionLayout, extension),
+    ]
+    assert complaints(path) == []
+
+
+def test_an_answer_of_the_tag_alone_is_whole(tmp_path: Path) -> None:
+    """OpenBSD answers RDX in 8 bytes. Source: vdsp.c."""
+    talk = Talk()
+    talk.say(octets(f"01 01 0005 {SID}"))
+    talk.answer(octets(f"01 02 0005 {SID}", 8))
+    path = talk.recording.write(tmp_path / "c.pcapng")
+    assert complaints(path) == []
+    assert dissect(path, "ldoms.request_in", "vio_rdx_msg.subtype") == [([], ["1"]), (["1"], ["2"])]
+
+
+def test_a_refused_doorbell_is_as_without_polling(tmp_path: Path) -> None:
+    talk = Talk()
+    talk.say(octets(f"02 01 0042 {SID} {1:016x} {1:016x} 00000003 ffffffff 02 000000 00000001"))
+    refusal = octets(f"02 04 0042 {SID} {1:016x} {1:016x} 00000002 00000002")
+    talk.answer(refusal)
+    path = talk.recording.write(tmp_path / "c.pcapng")
+    assert [frame[-1][0] for frame in map(read_back, layers(path))] == [
+        "polled_doorbell_msg",
+        "vio_dring_msg",
+    ]
+    assert read_back(last(path))[-1] == plain(DringDataLayout, refusal)
+    assert complaints(path) == []
+
+
+def test_a_message_that_nobody_knows_is_pointed_out(tmp_path: Path) -> None:
+    talk = Talk()
+    message = octets(f"01 01 0006 {SID} 01")  # DDS_INFO: network only
+    talk.say(message)
+    path = talk.recording.write(tmp_path / "c.pcapng")
+    assert read_back(last(path))[-1] == plain(TagLayout, message)
+    assert [text for _, text in complaints(path)] == ["no structure is known for DDS_INFO INFO"]
+
+
+UNKNOWN = [
+    (f"01 01 0001 {SID} 0001 0002 09", "dev_class is 9"),
+    (f"03 01 0005 {SID}", "msgtype is 3"),
+    (f"01 03 0005 {SID}", "subtype is 3"),
+    (f"01 01 0099 {SID}", "subtype_env is 153"),
+    (f"01 01 0002 {SID} 05 03 04", "xfer_mode is 5"),
+    (f"01 01 0002 {SID} 03 03 00", "vdisk_type is 3"),
+    (f"01 01 0002 {SID} 03 00 04", "vdisk_mtype is 4"),
+    (f"01 01 0003 {SID} {0:016x} 00000008 00000040 0008", "options is 8"),
+    (f"02 01 0042 {SID} {1:016x} {1:016x} 00000003 00000003 07", "proc_state is 7"),
+    (f"01 01 0005 {SID} ", ""),
+]
+
+
+def test_a_number_without_a_meaning_is_pointed_out(tmp_path: Path) -> None:
+    talk = Talk()
+    for text, _ in UNKNOWN:
+        talk.say(octets(text))
+    found = dict(complaints(talk.recording.write(tmp_path / "c.pcapng")))
+    for number, (_, said) in enumerate(UNKNOWN, start=1):
+        assert (said in found[str(number)]) if said else (str(number) not in found)
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 15, 40, 55])
+def test_a_message_that_ends_too_early_is_malformed(tmp_path: Path, size: int) -> None:
+    talk = Talk()
+    talk.say(octets(f"02 01 0040 {SID} {1:016x}")[:size])
+    found = complaints(talk.recording.write(tmp_path / "c.pcapng"))
+    assert [text for _, text in found] == ["The bytes end before the structure does"]
+
+
+def test_a_reliable_link_is_known_by_its_handshake(tmp_path: Path) -> None:
+    recording = Recording()
+    pieces = [links.piece(2, b"stream"), links.ack(1, 2)]
+    recording.add(CLIENT, Direction.OUTBOUND, links.rts(0, links.RELIABLE))
+    recording.add(CLIENT, Direction.INBOUND, links.rtr(0, links.RELIABLE))
+    for packet in pieces:
+        recording.add(CLIENT, Direction.OUTBOUND, packet)
+    path = recording.write(tmp_path / "c.pcapng")
+    shown = [read_back(frame) for frame in layers(path)]
+    assert shown[2:] == [[plain(ReliablePacketLayout, packet)] for packet in pieces]
+    assert dissect(path, "ldc_packet_unreliable.env.mode")[:2] == [(["3"],), (["3"],)]
+    assert complaints(path) == []
+
+
+def test_raw_packets_are_shown_where_the_user_says_so(tmp_path: Path) -> None:
+    recording = Recording()
+    packet = bytes(range(64))
+    recording.add(CLIENT, Direction.OUTBOUND, packet)
+    path = recording.write(tmp_path / "c.pcapng")
+    assert read_back(layers(path, "-o", "ldoms.mode:Raw")[0]) == [plain(RawPacketLayout, packet)]
+
+
+def test_the_steps_of_the_link_handshake_know_each_other(tmp_path: Path) -> None:
+    recording = Recording()
+    conversation = [
+        (Direction.OUTBOUND, links.version(links.INFO, 2)),
+        (Direction.INBOUND, links.version(links.NACK, 1)),
+        (Direction.OUTBOUND, links.version(links.INFO)),
+        (Direction.INBOUND, links.version(links.ACK)),
+        (Direction.OUTBOUND, links.rts(0, links.RELIABLE)),
+        (Direction.INBOUND, links.packet(links.CTRL, links.NACK, links.RTS)),
+        (Direction.OUTBOUND, links.rts()),
+        (Direction.INBOUND, links.rtr()),
+        (Direction.OUTBOUND, links.rdx()),
+    ]
+    for direction, packet in conversation:
+        recording.add(CLIENT, direction, packet)
+    path = recording.write(tmp_path / "c.pcapng")
+    found = [int(asked[0]) if asked else 0 for (asked,) in dissect(path, "ldoms.request_in")]
+    assert found == [0, 1, 0, 3, 0, 5, 0, 7, 8]
+    assert complaints(path) == []
+
+
+def test_a_piece_without_a_beginning_is_no_message(tmp_path: Path) -> None:
+    """As where a capture begins in the middle of one."""
+    recording = Recording()
+    recording.add(CLIENT, Direction.OUTBOUND, links.data(5, b"end", links.STOP))
+    recording.add(CLIENT, Direction.OUTBOUND, links.data(6, b"begin", links.START))
+    path = recording.write(tmp_path / "c.pcapng")
+    assert [len(read_back(frame)) for frame in layers(path)] == [1, 1]
+    assert complaints(path) == []
+    assert dissect(path, "_ws.expert.message")[0] == (["A piece of a message without a beginning"],)
+
+
+def test_a_piece_longer_than_a_packet_is_malformed(tmp_path: Path) -> None:
+    recording = Recording()
+    recording.add(CLIENT, Direction.OUTBOUND, links.packet(links.DATA, links.INFO, 0, 0xC0 | 57, 2))
+    assert [text for _, text in complaints(recording.write(tmp_path / "c.pcapng"))] == ["a piece of 57 bytes"]
+
+
+def test_ends_are_told_apart(tmp_path: Path) -> None:
+    """Two ends in one file: each has its version, its messages and its answers to itself."""
+    recording = Recording()
+    for interface, minor in ((CLIENT, 1), (SERVER, 2)):
+        message = octets(f"01 02 0001 {SID} 0001 {minor:04x} 04")
+        recording.add(interface, Direction.INBOUND, split_message(message, 1)[0])
+    for interface in (CLIENT, SERVER):
+        message = octets(f"01 01 0002 {SID} 03 00 00 00 00000200")
+        recording.add(interface, Direction.OUTBOUND, split_message(message, 1)[0])
+    path = recording.write(tmp_path / "c.pcapng")
+    assert [frame[-1][0] for frame in map(read_back, layers(path))][2:] == ["vd_attr_msg", "vd_attr_msg_v1_2"]
+
+
+# -- what is no capture of ours ------------------------------------------------------------------------------
+
+
+def garbage() -> Iterator[bytes]:
+    """Yield frames of every length, of noughts, ones and dice, and packets and notes with bits of sense."""
+    dice = random.Random(0)
+    for size in (*range(200), 1500, 70_000):
+        yield bytes(size)
+        yield b"\xff" * size
+        yield dice.randbytes(size)
+    for _ in range(500):
+        env = dice.choice((0, 0x40, 0x80, 0xC0)) | dice.randrange(64)
+        message = dice.randbytes(2) + bytes([0, dice.choice(list(Envelope))]) + dice.randbytes(52)
+        yield links.packet(dice.choice((1, 2, 3)), dice.choice((1, 2, 4)), dice.randrange(6), env, 1, message)
+    for _ in range(500):
+        length = dice.choice((0, 47, 48, 64, 65, 80, 112))
+        head = bytes([1, dice.randrange(7), dice.randrange(3), 0]) + dice.randbytes(12)
+        note = head + length.to_bytes(4, "big") + bytes(4)
+        yield note + dice.randbytes(40) + bytes(3) + bytes([dice.randrange(4)]) + dice.randbytes(length)
+
+
+def test_garbage_is_pointed_out_and_breaks_nothing(tmp_path: Path) -> None:
+    recording = Recording()
+    for number, frame in enumerate(garbage()):
+        recording.add(CLIENT, list(Direction)[number % 3], frame)
+    path = recording.write(tmp_path / "garbage.pcapng")
+    found = {int(number) for number, _ in complaints(path)}
+    for number, (_, _, frame) in enumerate(recording.frames, start=1):
+        if len(frame) != 64:
+            assert number in found or is_note(frame), f"frame {number}: {frame[:80].hex()}"
+    assert show(path).count("LDoms virtual disk") >= len(recording.frames)
+
+
+def is_note(frame: bytes) -> bool:
+    """Say whether ``protocol`` takes a frame for a note with a ring entry in it."""
+    try:
+        note = parse_note(frame)
+        if note.entry:
+            EntryLayout.parse(note.entry, trailing=True)
+    except PacketError:
+        return False
+    return True
+
+
+def test_every_note_that_cannot_be_is_pointed_out(tmp_path: Path) -> None:
+    entry = "02 80 000000000000" + f"{1:016x} 01 ff 0000 ffffffff {0:016x} {512:016x} 00000000 00000000"
+    bad = [
+        f"02 01 00 00 00000000 {1:016x} 00000030 00000000 {entry}",  # version
+        f"01 06 00 00 00000000 {1:016x} 00000030 00000000 {entry}",  # kind
+        f"01 01 02 00 00000000 {1:016x} 00000030 00000000 {entry}",  # how
+        f"01 01 00 00 00000000 {1:016x} 00000031 00000000 {entry}",  # length
+        f"01 05 00 00 00000200 {0:016x} 00000030 00000000 {entry}",  # an entry of no ring
+        f"01 01 00 00 00000000 {1:016x} 00000000 00000000",  # no entry
+        f"01 01 00 00 00000000 {1:016x} 00000000",
+    ]
+    recording = Recording()
+    for text in bad:
+        frame = bytes.fromhex(text)
+        recording.add(CLIENT, Direction.OUTBOUND, frame)
+        with pytest.raises(PacketError):
+            parse_note(frame)
+    recording.add(CLIENT, Direction.OUTBOUND, bytes.fromhex(bad[0].replace("02 01", "01 01", 1)))
+    found = [int(number) for number, _ in complaints(recording.write(tmp_path / "c.pcapng"))]
+    assert found == list(range(1, len(bad) + 1))
+
+
+def test_a_frame_that_was_cut_is_not_taken_apart(tmp_path: Path) -> None:
+    recording = Recording()
+    recording.add(CLIENT, Direction.OUTBOUND, links.rts()[:40])
+    path = recording.write(tmp_path / "c.pcapng")
+    captured_and_original = (40).to_bytes(4, "little") * 2
+    cut = captured_and_original[:4] + (64).to_bytes(4, "little")
+    path.write_bytes(path.read_bytes().replace(captured_and_original, cut))
+    assert read_back(layers(path)[0]) == []
+    assert [text for _, text in complaints(path)] == ["The capturing program has cut this frame"]
+
+
+# -- how it is installed -------------------------------------------------------------------------------------
+
+
+def test_it_works_from_the_personal_folder(tmp_path: Path) -> None:
+    """As ``docs/how-to/use-wireshark.md`` says: copied there, it needs no option."""
+    recording = Recording()
+    recording.add(CLIENT, Direction.OUTBOUND, links.rts())
+    path = recording.write(tmp_path / "c.pcapng")
+    folder = tmp_path / ".local" / "lib" / "wireshark" / "plugins"
+    folder.mkdir(parents=True)
+    shutil.copy(LUA, folder)
+    printed = subprocess.run(
+        ["tshark", "-r", path, "-T", "fields", "-e", "_ws.col.Info", "-e", "ldc_packet_unreliable.env.mode"],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
+    assert printed == "RTS INFO UNRELIABLE\t1\n"
+
+
+def test_every_structure_of_a_capture_has_been_shown() -> None:
+    """Whoever adds a structure to the dissector adds it to these tests."""
+    tested = {
+        *(layout.name for layout, _ in FIXED),
+        *(layout.name for layout, *_ in COUNTED),
+        *(
+            "ldc_packet_unreliable",
+            "ldc_packet_ver",
+            "ldc_packet_raw",
+            "ldc_packet_reliable",
+            "ldc_mem_cookie",
+        ),
+        *("vd_attr_msg", "vio_dring_reg_ext_msg", "vio_msg_tag", "vd_dring_entry", NoteLayout.name),
+    }
+    assert tested == {layout.name for layout in DISSECTED}

@@ -1,0 +1,1 @@
+"""What is made from the declarations of the protocol and used without the product."""
