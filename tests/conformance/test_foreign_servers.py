@@ -6,21 +6,20 @@ The scripts (``tests/vectors/README.md``) compare every octet that our commands 
 
 import json
 import random
-import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from errno import EIO, ENOTSUP
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 
 import vdc
 from protocol.errors import DiskError
 from tests.support.askclient import Asker
-from tests.support.daemons import Daemon, VdcServer, run
+from tests.support.daemons import VdcServer, run
+from tests.support.foreignserver import ForeignServer
 from tests.vectors.octets import raw
 from vdc.sync import Disk
 
@@ -54,33 +53,6 @@ RPM = {"solaris": 7200, "openbsd": 3600}
 each_server = pytest.mark.parametrize(
     ("make", "transport"), [(make, transport) for make in MAKES for transport in TRANSPORTS]
 )
-
-
-class ForeignServer(Daemon):
-    """A script that serves ``image`` on a socket beside it."""
-
-    def __init__(self, make: str, transport: str, image: Path, *faults: str) -> None:
-        self.socket = image.with_suffix(".sock")
-        self.transport = transport
-        super().__init__(
-            *(sys.executable, "-m", f"tests.vectors.server_{make}", "--socket", str(self.socket)),
-            *("--volume", "a disk", "--image", str(image), "--transport", transport),
-            *(word for fault in faults for word in ("--fault", fault)),
-        )
-
-    @property
-    def uri(self) -> str:
-        """Where the disk is; a server that refuses us ends the test, not the patience."""
-        return (
-            f"vdisk+unix:///{quote('a disk')}?socket={quote(str(self.socket))}"
-            f"&transport={self.transport}&timeout=10"
-        )
-
-    def counts(self) -> dict[str, int]:
-        """End it; what it saw. Raises: AssertionError (an octet was wrong; all that it said)."""
-        code = self.stop()
-        assert code == 0, "\n".join(self.lines)
-        return {name: int(number) for number, name in re.findall(r"(\d+) ([A-Za-z]+)", self.lines[-1])}
 
 
 @pytest.fixture

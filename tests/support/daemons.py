@@ -22,9 +22,11 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-__all__ = ["ROOT", "Daemon", "DaemonFailed", "VdcServer", "VdsServer", "run"]
+__all__ = ["CAPTURES", "ROOT", "Daemon", "DaemonFailed", "VdcServer", "VdsServer", "run"]
 
 ROOT = Path(__file__).resolve().parents[2]
+CAPTURES = "TEST_CAPTURES"
+"""Environment variable: the folder into which every server captures, if it is set."""
 LIMIT_S = 30.0
 """A daemon that says or does nothing for so long hangs."""
 
@@ -160,6 +162,8 @@ class VdsServer(Daemon):
     ) -> None:
         self.socket = folder / socket
         specs = [f"{name}={backend}" for name, backend in volumes.items()]
+        if CAPTURES in os.environ:
+            options += ("--capture", f"{os.environ[CAPTURES]}/{folder.name}-{socket}.pcapng")
         super().__init__(sys.executable, "-m", "vds", "serve", "--listen", str(self.socket), *options, *specs)
 
     def uri(self, name: str, **parameters: str | int) -> str:

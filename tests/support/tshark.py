@@ -10,10 +10,11 @@ import json
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LUA", "complaints", "dissect", "layers", "show"]
+__all__ = ["LUA", "complaints", "dissect", "layers", "lines", "show"]
 
 LUA = Path(__file__).resolve().parents[2] / "tools" / "ldoms.lua"
 LIMIT_S = 120.0
@@ -51,13 +52,24 @@ def complaints(path: Path) -> list[tuple[str, str]]:
     return [(number[0], "; ".join(messages)) for number, messages in found]
 
 
+def lines(path: Path) -> Iterator[str]:
+    """Yield what ``tshark -V`` prints, line by line: of a large capture it is too much to hold."""
+    with tempfile.TemporaryDirectory() as home:
+        command, environment = _command(path, "-V"), _environment(home)
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"
+        ) as process:
+            assert process.stdout is not None
+            yield from process.stdout
+        assert process.returncode == 0
+
+
 def _tshark(path: Path, *options: str) -> str:
     """Run tshark on ``path`` and return what it printed."""
     with tempfile.TemporaryDirectory() as home:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
         done = subprocess.run(
-            ["tshark", "-r", str(path), "-X", f"lua_script:{LUA}", *options],
-            env={**environment, "HOME": home, "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+            _command(path, *options),
+            env=_environment(home),
             capture_output=True,
             encoding="utf-8",
             timeout=LIMIT_S,
@@ -67,3 +79,13 @@ def _tshark(path: Path, *options: str) -> str:
     assert (done.returncode, said) == (0, []), f"tshark {' '.join(options)}: {done.stderr}"
     assert "Lua Error" not in done.stdout, done.stdout
     return done.stdout
+
+
+def _command(path: Path, *options: str) -> list[str]:
+    return ["tshark", "-r", str(path), "-X", f"lua_script:{LUA}", *options]
+
+
+def _environment(home: str) -> dict[str, str]:
+    """Return an environment in which there are no settings of a user's, and one way to print."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
+    return {**environment, "HOME": home, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
