@@ -307,7 +307,7 @@ UNKNOWN = [
     (f"01 01 0002 {SID} 03 03 00", "vdisk_type is 3"),
     (f"01 01 0002 {SID} 03 00 04", "vdisk_mtype is 4"),
     (f"01 01 0003 {SID} {0:016x} 00000008 00000040 0008", "options is 8"),
-    (f"02 01 0042 {SID} {1:016x} {1:016x} 00000003 00000003 07", "proc_state is 7"),
+    (f"02 01 0041 {SID} {1:016x} {1:016x} {1:016x} 33 ff", "operation is 51"),
     (f"01 01 0005 {SID} ", ""),
 ]
 
@@ -400,6 +400,26 @@ def test_ends_are_told_apart(tmp_path: Path) -> None:
         recording.add(interface, Direction.OUTBOUND, split_message(message, 1)[0])
     path = recording.write(tmp_path / "c.pcapng")
     assert [frame[-1][0] for frame in map(read_back, layers(path))][2:] == ["vd_attr_msg", "vd_attr_msg_v1_2"]
+
+
+def test_what_solaris_leaves_as_it_found_it_is_no_fault(tmp_path: Path) -> None:
+    """Reserved octets, proc_state, the cookies of a request without bytes. Source: Solaris vdc.c."""
+    talk = Talk()
+    talk.say(octets(f"02 01 0042 {SID} {1:016x} {1:016x} 00000003 00000003 {'a5' * 24}"))
+    talk.say(octets(f"01 01 0005 {SID} {'a5' * 48}"))
+    flush = f"02 80 {'a5' * 6} {1:016x} 03 ff a5a5 ffffffff {0:016x} {0:016x} 00000001 a5a5a5a5 {'a5' * 16}"
+    talk.recording.add(
+        CLIENT, Direction.OUTBOUND, bytes.fromhex(f"01 01 00 00 00000003 {1:016x} 00000040 00000000 {flush}")
+    )
+    assert complaints(talk.recording.write(tmp_path / "c.pcapng")) == []
+
+
+def test_a_page_size_that_is_none_is_pointed_out(tmp_path: Path) -> None:
+    talk = Talk()
+    ring = f"{0:016x} 00000008 00000040 0003 0000 00000001"
+    talk.say(octets(f"01 01 0003 {SID} {ring} {0xA << 60:016x} {512:016x}", 48))
+    found = complaints(talk.recording.write(tmp_path / "c.pcapng"))
+    assert [text for _, text in found] == ["page size code 10 has no meaning"]
 
 
 # -- what is no capture of ours ------------------------------------------------------------------------------
