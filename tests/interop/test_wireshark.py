@@ -6,6 +6,7 @@ The captures are made without daemons: a disk in one process, and messages put t
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -519,6 +520,16 @@ def test_it_works_from_the_personal_folder(tmp_path: Path) -> None:
         timeout=60,
     ).stdout
     assert printed == "RTS INFO UNRELIABLE\t1\n"
+
+
+def test_the_filters_of_the_page_are_filters(tmp_path: Path) -> None:
+    """tshark refuses one with a field that it does not know."""
+    page = LUA.parents[1] / "docs" / "how-to" / "use-wireshark.md"
+    filters = re.findall(r"^\| `([^`]+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(filters) > 10
+    path = session("plain", 1).write(tmp_path / "c.pcapng")
+    found = [len(dissect(path, "frame.number", display_filter=text.replace("\\|", "|"))) for text in filters]
+    assert sum(count > 0 for count in found) >= 6
 
 
 def test_every_structure_of_a_capture_has_been_shown() -> None:
