@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from protocol import wire
-from protocol.capture import Direction, NoteLayout, parse_note
+from protocol.capture import Direction, NoteKind, NoteLayout, parse_note
 from protocol.errors import CookieError, DiskError, HvStatus, PacketError
 from protocol.ldc.fragment import split_message
 from protocol.ldc.packet import RawPacketLayout, ReliablePacketLayout
@@ -32,6 +32,7 @@ from protocol.vio.messages import (
     Envelope,
     RawDataLayout,
     RdxLayout,
+    Subtype,
     TagLayout,
     VersionLayout,
 )
@@ -120,9 +121,14 @@ def test_answers_and_requests_know_each_other(recorded: Recorded) -> None:
         assert recording.frames[answer - 1][1] != recording.frames[request - 1][1], "the other way"
     told = {number: int(row[3][0]) for number, row in rows.items() if row[3]}
     assert bool(told) == (mode == "plain")
-    for note, message in told.items():
-        _, _, data = recording.frames[message - 1]
-        assert DringDataLayout.parse(data[8:]).seq_num == parse_note(recording.frames[note - 1][2]).seq_num
+    for number, message_in in told.items():
+        here, _, frame = recording.frames[number - 1]
+        there, _, packet = recording.frames[message_in - 1]
+        note, message = parse_note(frame), DringDataLayout.parse(packet[8:])
+        is_request = note.kind in (NoteKind.SUBMITTED, NoteKind.TAKEN)
+        assert here == there
+        assert message.seq_num == note.seq_num
+        assert (message.subtype == Subtype.INFO) == is_request
 
 
 def test_a_message_of_several_packets_is_shown_with_the_last(recorded: Recorded) -> None:
