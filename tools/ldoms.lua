@@ -28,7 +28,7 @@ end
 local function make_fields(structure, field, all)
     local abbreviation = structure.name .. "." .. field.name
     local known = field.named or names_of(field)
-    field.known = field.numbers and known
+    field.known = field.numbers and not field.any and known or nil  -- all others are pointed out
     if field.kind == "array" then
         field.proto = ProtoField.none(abbreviation, field.name, field.doc)
     elseif field.kind == "bytes" or field.kind == "reserved" then
@@ -249,7 +249,7 @@ structure("vio_dring_msg", "DRING_DATA: a range of the ring is ready (vio_dring_
     {name = "dring_ident", at = 16, size = 8, kind = "uint64", doc = "as assigned in the ACK of DRING_REG"},
     {name = "start_idx", at = 24, size = 4, kind = "uint32", doc = "first entry of the range"},
     {name = "end_idx", at = 28, size = 4, kind = "int32", doc = "last entry, included; -1 = until one is not READY", words = {["-1"] = "until one is not READY"}},
-    {name = "proc_state", at = 32, size = 1, kind = "uint8", doc = "processing state, 0 from disk clients; echoed", numbers = "ProcState", zero = true},
+    {name = "proc_state", at = 32, size = 1, kind = "uint8", doc = "processing state, 0 from disk clients; echoed", numbers = "ProcState", zero = true, any = true},
     {name = "resv1", at = 33, size = 1, kind = "reserved", doc = "reserved, zero"},
     {name = "resv2", at = 34, size = 2, kind = "reserved", doc = "reserved, zero"},
     {name = "resv3", at = 36, size = 4, kind = "reserved", doc = "reserved, zero"},
@@ -492,15 +492,16 @@ local function add_field(field, tree, range, variant)
     return value, item
 end
 
--- Shows where the page of a cookie is. The bits of the offset are as many as the page's size has.
-local function add_cookie_parts(item, range, addr)
+-- Shows where the page of a cookie is. The bits of the offset are as many as the page's size has. In a request of no
+-- bytes the cookies are stale, and may be anything.
+local function add_cookie_parts(item, range, addr, is_stale)
     local code = addr:rshift(60):tonumber()
     local shift = PAGE_SHIFTS[code]
     item:add(cookie_parts.page_size_code, range, code):set_generated()
     if shift then
         item:add(cookie_parts.table_index, range, addr:lshift(4):rshift(4 + shift)):set_generated()
         item:add(cookie_parts.page_offset, range, addr:lshift(64 - shift):rshift(64 - shift)):set_generated()
-    else
+    elseif not is_stale then
         item:add_proto_expert_info(experts.unknown, "page size code " .. code .. " has no meaning")
     end
 end
@@ -513,6 +514,7 @@ local function add_fields(name, tvb, at, tree, variant)
         local element = field.element and structures[field.element]
         local count = not field.counted_by and field.size / (element or field).size or values[field.counted_by] or 0
         if element then
+            local state = values.nbytes and tostring(values.nbytes) == "0" and "stale" or nil
             values[field.name] = {}
             for index = 0, count - 1 do
                 local start = at + field.at + index * element.size
@@ -522,7 +524,7 @@ local function add_fields(name, tvb, at, tree, variant)
                 end
                 local item = tree:add(field.proto, tvb(start, element.size))
                 item:append_text("[" .. index .. "]")
-                values[field.name][index + 1] = add_fields(field.element, tvb, start, item)
+                values[field.name][index + 1] = add_fields(field.element, tvb, start, item, state)
                 size = field.at + (index + 1) * element.size
             end
         elseif at + field.at + field.size <= tvb:len() then
@@ -530,7 +532,7 @@ local function add_fields(name, tvb, at, tree, variant)
             values[field.name], item = add_field(field, tree, range, variant)
             size = field.at + field.size
             if name == "ldc_mem_cookie" and field.name == "addr" then
-                add_cookie_parts(item, range, values.addr)
+                add_cookie_parts(item, range, values.addr, variant == "stale")
             end
         elseif field.kind ~= "reserved" then
             missing = missing + 1
@@ -634,7 +636,7 @@ local function dissect_note(context, tvb, tree)
     local entry, entry_item, last, has_entry = add_structure("vd_dring_entry", tvb, ends, tree)
     add_extra(tvb, last, tree, has_entry)
     if not has_entry or not NoteKind.names[note.kind] then
-        return kind .. ", no ring entry"
+        return string.format("%s entry %d, which is not whole", kind, note.index)
     end
     link_note(context, note)
     local text = ANSWERS[note.kind] and describe_outcome(entry, entry_item) or describe_request(entry)

@@ -141,6 +141,9 @@ _NAMED: Final[Mapping[str, Mapping[int, str]]] = {
 }
 """Names of numbers in fields where a peer may put others, too."""
 
+_LEFT_AS_FOUND: Final = frozenset({"vio_dring_msg.proc_state"})
+"""Fields in which any number is legal, because no disk client sets them. Source: Solaris vdc.c."""
+
 _HEX: Final = frozenset({"env", "sid", "flags", "operations", "desc_handle", "ldc_mem_cookie.addr"})
 """Fields, with or without their structure, that are read in hexadecimal."""
 
@@ -199,6 +202,7 @@ def _field(layout: wire.Layout[Any], row: wire.FieldInfo) -> dict[str, object]:
         "doc": row.doc,
         "numbers": row.enum.__name__ if row.enum is not None else None,
         "zero": row.zero or None,
+        "any": f"{layout.name}.{row.name}" in _LEFT_AS_FOUND or None,
         "named": _NAMED.get(row.name),
         "words": _texts(_WORDS.get(row.name)),
         "parts": _parts(row),

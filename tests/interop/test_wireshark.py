@@ -6,6 +6,7 @@ The captures are made without daemons: a disk in one process, and messages put t
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from protocol import wire
-from protocol.capture import Direction, NoteLayout, parse_note
+from protocol.capture import Direction, NoteKind, NoteLayout, parse_note
 from protocol.errors import CookieError, DiskError, HvStatus, PacketError
 from protocol.ldc.fragment import split_message
 from protocol.ldc.packet import RawPacketLayout, ReliablePacketLayout
@@ -31,6 +32,7 @@ from protocol.vio.messages import (
     Envelope,
     RawDataLayout,
     RdxLayout,
+    Subtype,
     TagLayout,
     VersionLayout,
 )
@@ -119,9 +121,14 @@ def test_answers_and_requests_know_each_other(recorded: Recorded) -> None:
         assert recording.frames[answer - 1][1] != recording.frames[request - 1][1], "the other way"
     told = {number: int(row[3][0]) for number, row in rows.items() if row[3]}
     assert bool(told) == (mode == "plain")
-    for note, message in told.items():
-        _, _, data = recording.frames[message - 1]
-        assert DringDataLayout.parse(data[8:]).seq_num == parse_note(recording.frames[note - 1][2]).seq_num
+    for number, message_in in told.items():
+        here, _, frame = recording.frames[number - 1]
+        there, _, packet = recording.frames[message_in - 1]
+        note, message = parse_note(frame), DringDataLayout.parse(packet[8:])
+        is_request = note.kind in (NoteKind.SUBMITTED, NoteKind.TAKEN)
+        assert here == there
+        assert message.seq_num == note.seq_num
+        assert (message.subtype == Subtype.INFO) == is_request
 
 
 def test_a_message_of_several_packets_is_shown_with_the_last(recorded: Recorded) -> None:
@@ -307,7 +314,7 @@ UNKNOWN = [
     (f"01 01 0002 {SID} 03 03 00", "vdisk_type is 3"),
     (f"01 01 0002 {SID} 03 00 04", "vdisk_mtype is 4"),
     (f"01 01 0003 {SID} {0:016x} 00000008 00000040 0008", "options is 8"),
-    (f"02 01 0042 {SID} {1:016x} {1:016x} 00000003 00000003 07", "proc_state is 7"),
+    (f"02 01 0041 {SID} {1:016x} {1:016x} {1:016x} 33 ff", "operation is 51"),
     (f"01 01 0005 {SID} ", ""),
 ]
 
@@ -400,6 +407,26 @@ def test_ends_are_told_apart(tmp_path: Path) -> None:
         recording.add(interface, Direction.OUTBOUND, split_message(message, 1)[0])
     path = recording.write(tmp_path / "c.pcapng")
     assert [frame[-1][0] for frame in map(read_back, layers(path))][2:] == ["vd_attr_msg", "vd_attr_msg_v1_2"]
+
+
+def test_what_solaris_leaves_as_it_found_it_is_no_fault(tmp_path: Path) -> None:
+    """Reserved octets, proc_state, the cookies of a request without bytes. Source: Solaris vdc.c."""
+    talk = Talk()
+    talk.say(octets(f"02 01 0042 {SID} {1:016x} {1:016x} 00000003 00000003 {'a5' * 24}"))
+    talk.say(octets(f"01 01 0005 {SID} {'a5' * 48}"))
+    flush = f"02 80 {'a5' * 6} {1:016x} 03 ff a5a5 ffffffff {0:016x} {0:016x} 00000001 a5a5a5a5 {'a5' * 16}"
+    talk.recording.add(
+        CLIENT, Direction.OUTBOUND, bytes.fromhex(f"01 01 00 00 00000003 {1:016x} 00000040 00000000 {flush}")
+    )
+    assert complaints(talk.recording.write(tmp_path / "c.pcapng")) == []
+
+
+def test_a_page_size_that_is_none_is_pointed_out(tmp_path: Path) -> None:
+    talk = Talk()
+    ring = f"{0:016x} 00000008 00000040 0003 0000 00000001"
+    talk.say(octets(f"01 01 0003 {SID} {ring} {0xA << 60:016x} {512:016x}", 48))
+    found = complaints(talk.recording.write(tmp_path / "c.pcapng"))
+    assert [text for _, text in found] == ["page size code 10 has no meaning"]
 
 
 # -- what is no capture of ours ------------------------------------------------------------------------------
@@ -499,6 +526,16 @@ def test_it_works_from_the_personal_folder(tmp_path: Path) -> None:
         timeout=60,
     ).stdout
     assert printed == "RTS INFO UNRELIABLE\t1\n"
+
+
+def test_the_filters_of_the_page_are_filters(tmp_path: Path) -> None:
+    """tshark refuses one with a field that it does not know."""
+    page = LUA.parents[1] / "docs" / "how-to" / "use-wireshark.md"
+    filters = re.findall(r"^\| `([^`]+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(filters) > 10
+    path = session("plain", 1).write(tmp_path / "c.pcapng")
+    found = [len(dissect(path, "frame.number", display_filter=text.replace("\\|", "|"))) for text in filters]
+    assert sum(count > 0 for count in found) >= 6
 
 
 def test_every_structure_of_a_capture_has_been_shown() -> None:
