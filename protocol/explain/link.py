@@ -84,7 +84,7 @@ class LinkWatch:
         if header.is_data:
             yield from self._data(receiver, header)
         elif header.type & PacketType.DATA and header.stype & PacketStype.NACK:
-            yield warn(Rule.LOST, "the other end has lost packets; it wants a reset")
+            yield warn(Rule.LOST, "its sender has lost packets and wants a reset")
         elif header.type & PacketType.CTRL:
             yield from self._control(sender, header)
         if self.is_up and not was_up:
@@ -161,12 +161,12 @@ class LinkWatch:
 
     def _rdx(self, receiver: _End) -> Iterator[Line]:
         if receiver.has_rdx:
-            yield warn(Rule.SECOND_RDX, "a second RDX; it wants a reset")
+            yield warn(Rule.SECOND_RDX, "a second RDX; the receiver resets")
         receiver.has_rdx = True
         self._move(Move.EXCHANGED)
 
     def _refused(self, receiver: _End) -> Iterator[Line]:
-        yield warn(Rule.REFUSED_STEP, "the other end refuses; it wants a reset")
+        yield warn(Rule.REFUSED_STEP, "its sender refuses, and wants a reset")
 
     def _version_refused(self, receiver: _End) -> Iterator[Line]:
         yield remark("the link version is refused")

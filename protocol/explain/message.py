@@ -73,6 +73,15 @@ def _version_title(values: Values) -> str:
     return f"{values['major']}.{values['minor']}"
 
 
+def _attribute_title(values: Values) -> str:
+    blocks, block_size = values["vdisk_size"], values["vdisk_block_size"]
+    return f"of {blocks} blocks of {block_size} bytes" if blocks else "of a client"
+
+
+def _register_title(values: Values) -> str:
+    return f"of {values['num_descriptors']} entries of {values['descriptor_size']} bytes"
+
+
 def _ring_title(values: Values) -> str:
     if values["end_idx"] == OPEN_ENDED:
         return f"number {values['seq_num']}, doorbell at entry {values['start_idx']}"
@@ -85,6 +94,8 @@ def _inband_title(values: Values) -> str:
 
 _TITLES: Final[Mapping[int, Callable[[Values], str]]] = {
     Envelope.VER_INFO: _version_title,
+    Envelope.ATTR_INFO: _attribute_title,
+    Envelope.DRING_REG: _register_title,
     Envelope.DRING_DATA: _ring_title,
     Envelope.DESC_DATA: _inband_title,
 }

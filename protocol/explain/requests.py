@@ -25,6 +25,7 @@ from .request import (
 )
 from .rules import Rule
 from .session import SessionWatch
+from .structure import status_words
 from .tally import Tally
 
 __all__ = ["Ledger", "RequestWatch", "note_title"]
@@ -88,8 +89,9 @@ _KINDS: Final[Mapping[NoteKind, _Kind]] = {
 
 def note_title(note: Note) -> str:
     """Return what a note about an entry says, in a few words."""
-    ask = ask_of_entry(note.entry)
-    return f"{_KINDS[note.kind].title} entry {note.index}: {ask}"
+    kind, ask = _KINDS[note.kind], ask_of_entry(note.entry)
+    ended = "" if kind.opens else f", {status_words(ask.status)}"
+    return f"{kind.title} entry {note.index}: {ask}{ended}"
 
 
 class _Open(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from protocol.capture import Direction, Frame, Interface, Note, NoteKind, Reader, parse_note
+from protocol.capture import Direction, Frame, How, Interface, Note, NoteKind, Reader, parse_note
 from protocol.errors import PacketError
 from protocol.wire import Buffer
 
@@ -75,7 +75,7 @@ class _Channel:
         yield Line(0, f"summary of {self.name}{described}")
         version = self._session.version
         facts = {
-            "link": f"{self._link.times_up} times up, {'up' if self._link.is_up else 'not up'} at the end",
+            "link": f"came up {self._link.times_up} x, {'up' if self._link.is_up else 'down'} at the end",
             "version": "none agreed at the end" if version is None else str(version),
         }
         yield from self._tally.lines(self._requests.unanswered, facts)
@@ -138,7 +138,7 @@ class _Channel:
         yield from self._requests.note(note, frame.direction, frame.time_ns, self._session)
 
     def _configured(self, direction: Direction, note: Note) -> Iterator[Line]:
-        whose = "its own" if direction is Direction.OUTBOUND else "the peer's"
+        whose = "the peer's" if direction is Direction.INBOUND else "our"
         yield Line(0, f"{whose} receive queue is configured")
         yield head("note", f"{note.kind.name}, {note.index} packets")
         if self._link.is_up:
@@ -149,7 +149,7 @@ class _Channel:
 
 
 def _how(note: Note) -> str:
-    return f"message {note.seq_num}" if note.how else "by polling"
+    return f"message {note.seq_num}" if note.how is How.MESSAGE else "by polling"
 
 
 class Trace:
