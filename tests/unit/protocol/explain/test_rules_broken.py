@@ -24,7 +24,7 @@ from tests.support.links import (
     rts,
     version,
 )
-from tests.support.talk import End, Talk, entry, inband, ring_data
+from tests.support.talk import Talk, entry, inband, ring_data
 from tests.support.vioscript import SID, octets
 
 READY, ACCEPTED, DONE = 2, 3, 4
