@@ -149,7 +149,9 @@ def test_a_descriptor_in_a_message(operation: str, status: str, words: str) -> N
 
 
 def test_a_request_that_is_no_block_io() -> None:
-    whole = "\n".join(render(explain_message(octets(inband(INFO, 1, operation=3, nbytes=0, ncookies=0), 64))))
+    whole = "\n".join(
+        render(explain_message(bytes.fromhex(inband(INFO, 1, operation=3, nbytes=0, cookie="", ncookies=0))))
+    )
     assert whole.endswith("  vDisk FLUSH")
     whole = "\n".join(render(explain_message(octets(inband(INFO, 1, operation=0x11, nbytes=16), 80))))
     assert whole.endswith("  vDisk GET_CAPACITY, 16 bytes")
