@@ -56,11 +56,6 @@ class DataWatch:
         self._answered: int | None = None  # number of the last answer
         self._counts: Final = [0, 0]  # completions told by client and server
 
-    @property
-    def unanswered(self) -> int:
-        """Messages without an answer."""
-        return len(self._queue)
-
     def find(self, seq_num: int) -> Pending | None:
         """Return the message ``seq_num`` if it is not answered yet."""
         return self._queue.get(seq_num)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from .rules import Rule
@@ -81,8 +81,3 @@ def duration(time_ns: int) -> str:
 def _tenths(number: int, unit: int) -> str:
     whole, tenth = divmod(number * 10 // unit, 10)
     return f"{whole}.{tenth}" if tenth else str(whole)
-
-
-def broken(lines: Sequence[Line]) -> int:
-    """Return how many of ``lines`` are warnings."""
-    return sum(line.rule is not None for line in lines)

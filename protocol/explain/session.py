@@ -74,11 +74,6 @@ class SessionWatch:
         """The ring that is registered."""
         return self._handshake.ring
 
-    @property
-    def xfer_mode(self) -> int:
-        """The transfer mode agreed, or 0."""
-        return self._handshake.xfer_mode
-
     def reset(self) -> None:
         """Forget the session: the link is new, or a message was refused."""
         self.is_known = True

@@ -36,12 +36,10 @@ def values_of(layout: wire.Layout[Any], data: bytes) -> dict[str, Any]:
     return dict(zip(layout.codec.fields, layout.codec.unpack_from(data), strict=True))
 
 
-def fields_of(layout: wire.Layout[Any], data: bytes, hidden: frozenset[str] = frozenset()) -> Iterator[Line]:
-    """Yield the fields of ``data``, at least the structure without its tail; ``hidden`` are left out."""
+def fields_of(layout: wire.Layout[Any], data: bytes) -> Iterator[Line]:
+    """Yield the fields of ``data``, at least the structure without its tail."""
     values = values_of(layout, data)
     for row in layout.fields:
-        if row.name in hidden:
-            continue
         if row.kind is wire.Kind.RESERVED:
             yield from _reserved(row, data)
         elif row.counted_by is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from typing import Final
 
 from protocol.vdisk.status import WireErrno
@@ -38,13 +39,11 @@ class Latency:
         return f"min {duration(self._least)}, median {duration(self._median())}, max {duration(self._most)}"
 
     def _median(self) -> int:
-        rest = (self._counts.total() + 1) // 2
-        found = 0
-        for found in sorted(self._counts):
-            rest -= self._counts[found]
-            if rest <= 0:
-                break
-        return found
+        """Return the middle one, of two the lesser."""
+        ordered = sorted(self._counts)
+        upto = accumulate(self._counts[time_ns] for time_ns in ordered)
+        middle = (self._counts.total() + 1) // 2
+        return next(time_ns for time_ns, count in zip(ordered, upto, strict=True) if count >= middle)
 
 
 class Tally:

@@ -10,7 +10,7 @@ from protocol.explain import Paragraph, Trace, render, trace
 from protocol.stack import LinkState
 from protocol.vdisk.operations import Operation
 from protocol.vdisk.status import WireErrno
-from tests.support.links import ACK, INFO, data, packet, rts, version
+from tests.support.links import ACK, INFO, NACK, data, packet, rts, version
 from tests.support.stackdisk import Mode, Packet, Wire
 from tests.support.talk import End, Talk, entry, inband, ring_data
 from tests.support.traced import CaptureFile, TracedDisk
@@ -224,6 +224,20 @@ def test_openbsd_counts_its_answers_and_acknowledges_in_short() -> None:
     ]
 
 
+def test_doorbells_may_cross() -> None:
+    """POLLED_RING: the server's message has the number of the last doorbell that it has seen."""
+    talk = Talk()
+    talk.begin()
+    talk.note(NoteKind.SUBMITTED, 0, entry(READY))
+    talk.client(ring_data(INFO, 1, 1, -1, state=2))
+    talk.client(ring_data(INFO, 2, 2, -1, state=2))
+    talk.server(ring_data(ACK, 1, 1, -1, state=2, completions=1))
+    talk.server(ring_data(NACK, 2, 1, 1))
+    paragraphs = explained(talk.file.bytes())
+    assert said(paragraphs, "remark: ") == ["crosses doorbell 2 of the client, and says nothing any more"]
+    assert [text.split(" [")[0] for text in said(paragraphs, "warning: ")] == ["DRING_DATA NACK"]
+
+
 def test_a_flush_of_solaris_has_an_old_cookie() -> None:
     talk = Talk("server")
     talk.begin()
@@ -423,6 +437,21 @@ def test_a_note_may_name_a_message_that_nobody_sees() -> None:
     paragraphs = explained(talk.file.bytes())
     assert not said(paragraphs, "warning: ")
     assert not said(paragraphs, "announced by ")
+
+
+def test_what_no_table_knows_changes_nothing() -> None:
+    """A packet of type ERR; a ring that a server forgets, which none does."""
+    talk = Talk()
+    talk.begin()
+    talk.client(f"01 01 00 04 {SID} {1:016x}")
+    talk.server(f"01 02 00 04 {SID} {1:016x}")
+    talk.packet("server", packet(0x10, 1, 0, 0, 6))
+    paragraphs = explained(talk.file.bytes())
+    assert [text.split(" [")[0] for text in said(paragraphs, "warning: ")] == [
+        "type 0x10",
+        "ctrl 0x0",
+    ]
+    assert summary(paragraphs)["version"] == "1.1"
 
 
 def test_short_messages_of_the_handshake_settle_nothing() -> None:
