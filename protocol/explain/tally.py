@@ -43,7 +43,8 @@ class Latency:
         ordered = sorted(self._counts)
         upto = accumulate(self._counts[time_ns] for time_ns in ordered)
         middle = (self._counts.total() + 1) // 2
-        return next(time_ns for time_ns, count in zip(ordered, upto, strict=True) if count >= middle)
+        found = next(time_ns for time_ns, count in zip(ordered, upto, strict=True) if count >= middle)
+        return max(self._least, found)
 
 
 class Tally:

@@ -74,8 +74,9 @@ class _Channel:
         described = f" ({self._description})" if self._description else ""
         yield Line(0, f"summary of {self.name}{described}")
         version = self._session.version
+        now = "up" if self._link.is_up else "down"
         facts = {
-            "link": f"came up {self._link.times_up} x, {'up' if self._link.is_up else 'down'} at the end",
+            "link": f"came up {_times(self._link.times_up)}, {now} at the end",
             "version": "none agreed at the end" if version is None else str(version),
         }
         yield from self._tally.lines(self._requests.unanswered, facts)
@@ -203,6 +204,10 @@ class Trace:
         when = _time(frame.time_ns - self._started_ns)
         where = f"{when}  {channel.name}  {_DIRECTIONS[frame.direction]:<8}"
         yield Paragraph([Line(0, f"{where}  {title.text}"), *lines])
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once"}.get(count, f"{count} times")
 
 
 def _time(time_ns: int) -> str:

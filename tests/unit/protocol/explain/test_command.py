@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -133,3 +134,11 @@ def test_a_reader_who_has_seen_enough_is_no_error(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.wait(60) == 0
         assert process.stderr.read() == b""
+
+
+def test_the_page_shows_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (ROOT / "docs/how-to/explain-a-trace.md").read_text(encoding="utf-8")
+    shown = re.search(r"protocol explain ([0-9a-f]{128})\n(.*?)\n```", page, re.DOTALL)
+    assert shown is not None
+    assert main(["explain", shown[1]]) == 0
+    assert capsys.readouterr().out == shown[2] + "\n\n"

@@ -70,7 +70,7 @@ def test_a_healthy_session_breaks_no_rule(mode: Mode, end: End) -> None:
     assert not said(paragraphs, "warning: ")
     assert not [text for text in said(paragraphs, "remark: ") if not text.startswith("crosses doorbell")]
     facts = summary(paragraphs)
-    assert facts["link"] == "came up 1 x, up at the end"
+    assert facts["link"] == "came up once, up at the end"
     assert facts["version"] == "1.2"
     assert facts["requests"] == "BREAD 20, BWRITE 5, FLUSH 5, GET_CAPACITY 5"
     assert (facts["errors"], facts["resubmitted"], facts["warnings"]) == ("none", "0", "0")
@@ -159,7 +159,7 @@ def test_the_story_of_one_read() -> None:
     assert said(paragraphs, "answers ") == ["message 1 after 1.0 µs"]
     assert list(render(paragraphs[-1].lines)) == [
         "summary of disk#1",
-        "  link        came up 1 x, up at the end",
+        "  link        came up once, up at the end",
         "  version     1.1",
         "  packets     8 sent, 7 received",
         "  requests    BREAD 1",
@@ -269,7 +269,7 @@ def test_a_reset_without_a_fault_breaks_no_rule(mode: Mode, end: End) -> None:
     assert disk.sessions == 2
     assert not said(paragraphs, "warning: ")
     assert "the link is reset" in said(paragraphs, "")
-    assert summary(paragraphs)["link"] == "came up 2 x, up at the end"
+    assert summary(paragraphs)["link"] == "came up 2 times, up at the end"
 
 
 @pytest.mark.parametrize("mode", ["plain", "inband"])  # a lost doorbell is noticed with the next one

@@ -59,6 +59,12 @@ def test_the_median_is_the_lower_middle_to_three_digits() -> None:
     assert str(latency) == "min 1.0 µs, median 1230.0 µs, max 5000.0 µs"
 
 
+def test_the_median_is_never_below_the_least() -> None:
+    latency = Latency()
+    latency.add(479_900)
+    assert str(latency) == "min 479.9 µs, median 479.9 µs, max 479.9 µs"
+
+
 def test_open_requests_are_remembered_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "MAX_OUTSTANDING", 2)
     ledger = requests.Ledger()
