@@ -75,7 +75,8 @@ class DataWatch:
         if envelope == Envelope.DESC_DATA and len(message) >= INBAND.size:
             values = dict(zip(INBAND.fields, INBAND.unpack_from(message), strict=False))
             yield from self._request_number(values["seq_num"])
-            self._ask(Pending(values["seq_num"], time_ns, 0, 0, ask_of_message(message)))
+            ask = ask_of_message(message)._replace(cookies=())  # as little as will do
+            self._ask(Pending(values["seq_num"], time_ns, 0, 0, ask))
         elif envelope == Envelope.DRING_DATA and len(message) >= DringDataLayout.size:
             values = values_of(DoorbellLayout, message)
             yield from self._request_number(values["seq_num"])

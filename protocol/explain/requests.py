@@ -161,7 +161,7 @@ class RequestWatch:
             yield warn(Rule.ANNOUNCED, f"entry {note.index} is not one of message {note.seq_num}")
         elif pending is not None and seq_num is not None:
             yield say(f"announced by message {seq_num}, {duration(time_ns - pending.time_ns)} ago")
-        self._open[note.index] = _Open(ask, time_ns, seq_num)
+        self._open[note.index] = _Open(ask._replace(cookies=()), time_ns, seq_num)  # as little as will do
         self._unfinished[seq_num] += 1
         yield from self._submitted(ask, session)
 

@@ -6,6 +6,7 @@ What is kept is bounded: one block of the file, the state of each channel, and n
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -25,7 +26,7 @@ from .tally import Tally
 __all__ = ["MAX_CHANNELS", "Paragraph", "Trace"]
 
 MAX_CHANNELS: Final = 4096
-"""Channels watched at a time: as many as vds serves."""
+"""Channels watched at a time, as many as vds serves; of one more, the one quiet for longest is dropped."""
 
 _MAX_NAME: Final = 64  # characters of a name that are shown
 _SECOND_NS: Final = 1_000_000_000
@@ -54,6 +55,7 @@ class _Channel:
     """One channel at one end: its frames in order."""
 
     def __init__(self, interface: Interface, number: int, ledger: Ledger) -> None:
+        self.number: Final = number
         self.name: Final = _printable(interface.name) or f"channel {interface.number}"
         self._description: Final = _printable(interface.description)
         self._link: Final = LinkWatch()
@@ -162,7 +164,7 @@ class Trace:
     def __init__(self) -> None:
         self._reader: Final = Reader()
         self._ledger: Final = Ledger()
-        self._channels: Final[dict[int, _Channel]] = {}  # by the interface's number in its section
+        self._channels: Final[OrderedDict[int, _Channel]] = OrderedDict()  # by interface; the last used last
         self._started_ns: int | None = None
         self._count = 0  # of channels, over all sections
 
@@ -185,7 +187,7 @@ class Trace:
 
     def summaries(self) -> Iterator[Paragraph]:
         """Yield the summary of each channel that has had any frame, and forget them."""
-        for channel in self._channels.values():
+        for channel in sorted(self._channels.values(), key=lambda channel: channel.number):
             yield Paragraph(list(channel.summary()), is_summary=True)
         self._channels.clear()
 
@@ -194,10 +196,11 @@ class Trace:
         channel = self._channels.get(number)
         if channel is None:
             if len(self._channels) >= MAX_CHANNELS:
-                oldest = self._channels.pop(next(iter(self._channels)))
-                yield Paragraph(list(oldest.summary()), is_summary=True)
+                _, quiet = self._channels.popitem(last=False)
+                yield Paragraph(list(quiet.summary()), is_summary=True)
             self._count += 1
             channel = self._channels[number] = _Channel(frame.interface, self._count, self._ledger)
+        self._channels.move_to_end(number)
         if self._started_ns is None:
             self._started_ns = frame.time_ns
         title, *lines = channel.frame(frame)

@@ -371,6 +371,7 @@ def test_a_capture_that_begins_in_the_middle_is_judged_by_what_is_there(end: End
     talk.server(ring_data(ACK, 77, 0, -1, state=2, completions=9))
     talk.server(f"01 02 00 02 {SID} 03 02 01 00 00000200 {0x10E:016x} {6147:016x} {2048:016x}")
     talk.server(f"01 02 00 03 {SID} {1:016x}", 32)
+    talk.server(f"01 02 00 05 {SID}")
     talk.note(
         NoteKind.TAKEN if end == "server" else NoteKind.SUBMITTED, 3, entry(3 if end == "server" else 2), 9
     )
@@ -537,17 +538,18 @@ def test_sections_are_captures_of_their_own() -> None:
     ]
 
 
-def test_a_channel_too_many_ends_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_channel_too_many_ends_the_one_that_was_quiet_longest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace, "MAX_CHANNELS", 2)
     file = CaptureFile("a", "b", "c")
-    for interface in range(3):
+    for interface in (0, 1, 0, 2):
         file.frame(Direction.OUTBOUND, version(INFO), interface)
     assert [each.lines[0].text.split("  ")[-1] for each in explained(file.bytes())] == [
         "CTRL INFO VER",
         "CTRL INFO VER",
-        "summary of a",
         "CTRL INFO VER",
         "summary of b",
+        "CTRL INFO VER",
+        "summary of a",
         "summary of c",
     ]
 
