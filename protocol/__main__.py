@@ -1,4 +1,6 @@
-"""The command ``python -m protocol``: structures to JSON and back, their tables; the only I/O in here.
+"""The command ``python -m protocol``: structures to JSON and back, their tables, what a trace means.
+
+The only I/O in here. What a command prints comes line by line, so that a capture is explained as it is read.
 
 Exit codes: 0 done, 1 the input is no such thing (one line on standard error), 2 usage.
 """
@@ -9,11 +11,13 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from protocol import structures
 from protocol.errors import ProtocolError
+from protocol.explain import Paragraph, Trace, explain_packet, render
+from protocol.ldc.packet import Mode
 
 
 class _Refused(Exception):
@@ -37,34 +41,102 @@ def _name(text: str) -> str:
     return text
 
 
-def _decode(arguments: argparse.Namespace) -> str:
-    return json.dumps(structures.decode(arguments.structure, _hex(_read())))
+def _decode(arguments: argparse.Namespace) -> Iterator[str]:
+    yield json.dumps(structures.decode(arguments.structure, _hex(_read())))
 
 
-def _encode(arguments: argparse.Namespace) -> str:
+def _encode(arguments: argparse.Namespace) -> Iterator[str]:
     try:
         found = json.loads(_read())
     except (ValueError, RecursionError) as error:
         raise _Refused(f"the input is not JSON: {error}") from error
-    return structures.encode(arguments.structure, found).hex()
+    yield structures.encode(arguments.structure, found).hex()
 
 
-def _list(arguments: argparse.Namespace) -> str:
-    return "\n".join(structures.STANDARD)
+def _list(arguments: argparse.Namespace) -> Iterator[str]:
+    yield from structures.STANDARD
 
 
-def _layout(arguments: argparse.Namespace) -> str:
+def _layout(arguments: argparse.Namespace) -> Iterator[str]:
     if arguments.structure is not None:
-        return structures.table(structures.STANDARD[arguments.structure])
+        yield structures.table(structures.STANDARD[arguments.structure])
+        return
     found = structures.STANDARD.items()
-    return "\n\n".join(f"### {name}\n\n{structures.table(layout)}" for name, layout in found)
+    yield "\n\n".join(f"### {name}\n\n{structures.table(layout)}" for name, layout in found)
 
 
-_COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], str]]] = {
+def _explain(arguments: argparse.Namespace) -> Iterator[str]:
+    show = _SHOWN[arguments.only]
+    for source in arguments.source:
+        if os.path.exists(source):
+            yield from _explain_file(source, show)
+        else:
+            yield from _explain_hex(source, arguments.mode, show)
+    if not arguments.source:
+        for line in _read().splitlines():
+            if line.strip() and not line.lstrip().startswith("#"):
+                yield from _explain_hex(line, arguments.mode, show)
+
+
+def _explain_hex(text: str, mode: str, show: Callable[[Paragraph], bool]) -> Iterator[str]:
+    paragraph = Paragraph(explain_packet(_hex(text), Mode[mode.upper()]))
+    if show(paragraph):
+        yield from _text(paragraph)
+
+
+def _explain_file(path: str, show: Callable[[Paragraph], bool]) -> Iterator[str]:
+    """Explain a capture as far as it goes, and only then say what is wrong with the file."""
+    trace = Trace()
+    failure: ProtocolError | None = None
+    try:
+        with open(path, "rb") as file:
+            while piece := file.read(_PIECE):
+                for paragraph in trace.receive_data(piece):
+                    if show(paragraph):
+                        yield from _text(paragraph)
+    except ProtocolError as error:
+        failure = error
+    except OSError as error:
+        raise _Refused(f"{path}: {error.strerror}") from error
+    for paragraph in trace.summaries():
+        if show(paragraph):
+            yield from _text(paragraph)
+    if failure is not None:
+        raise _Refused(f"{path}: {failure.reason}")
+    if trace.is_cut_short:
+        raise _Refused(f"{path}: the capture is cut short; this is all that is there")
+
+
+def _text(paragraph: Paragraph) -> Iterator[str]:
+    yield from render(paragraph.lines)
+    yield ""
+
+
+def _all(paragraph: Paragraph) -> bool:
+    return True
+
+
+def _is_summary(paragraph: Paragraph) -> bool:
+    return paragraph.is_summary
+
+
+def _has_warnings(paragraph: Paragraph) -> bool:
+    return bool(paragraph.warnings)
+
+
+_SHOWN: Final[Mapping[str, Callable[[Paragraph], bool]]] = {
+    "all": _all,
+    "summary": _is_summary,
+    "warnings": _has_warnings,
+}
+_PIECE: Final = 256 * 1024  # bytes of a capture that are read at a time
+
+_COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], Iterator[str]]]] = {
     "decode": _decode,
     "encode": _encode,
     "list": _list,
     "layout": _layout,
+    "explain": _explain,
 }
 
 
@@ -87,6 +159,25 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("list", help="the names of all structures")
     layout = commands.add_parser("layout", help="a table of offsets, sizes and meanings")
     layout.add_argument("structure", nargs="?", help="its name; without one, all of them", **named)
+    explain = commands.add_parser("explain", help="what packets and captures mean, and what breaks a rule")
+    explain.add_argument(
+        "source",
+        nargs="*",
+        metavar="HEX|FILE",
+        help="a packet of 64 bytes in hex, or a capture; without any, packets on standard input, one a line",
+    )
+    explain.add_argument(
+        "--mode",
+        choices=[mode.name.lower() for mode in Mode],
+        default=Mode.UNRELIABLE.name.lower(),
+        help="of the link that a packet in hex comes from; captures are of unreliable mode, as all disks are",
+    )
+    only = explain.add_mutually_exclusive_group()
+    only.set_defaults(only="all")
+    only.add_argument("--summary", dest="only", action="store_const", const="summary", help="only summaries")
+    only.add_argument(
+        "--warnings", dest="only", action="store_const", const="warnings", help="only what breaks a rule"
+    )
     return parser
 
 
@@ -94,8 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        sys.stdout.write(_COMMANDS[arguments.command](arguments) + "\n")
-        sys.stdout.flush()
+        _print(_COMMANDS[arguments.command](arguments))
     except (ProtocolError, _Refused) as error:
         reason = error.reason if isinstance(error, ProtocolError) else str(error)
         sys.stderr.write(f"protocol: {' '.join(reason.split())}\n")
@@ -103,6 +193,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever reads has seen enough; Python would complain once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+def _print(lines: Iterator[str]) -> None:
+    try:
+        for line in lines:
+            sys.stdout.write(line + "\n")
+    finally:  # what comes before an error is printed before it
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ LAYERS = (
     "protocol.structures",
     "protocol.stack",
     "protocol.capture",
+    "protocol.explain",
 )
 
 #: What a pure protocol must not even import: files, clocks, dice, threads, event loops.

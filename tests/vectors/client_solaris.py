@@ -84,7 +84,7 @@ def refused_version(link: Link[Channel], sid: str) -> None:
     they came; then ATTR_INFO at once. What comes next is an ACK of the wrong kind, and the channel is reset.
     """
     link.send(control("00 01", sid, "00 02 00 00  03"))
-    link.expect("VER_INFO 2.0 NACK", raw(f"01 04 00 01 {sid}  00 01 00 02  03", 56))
+    link.expect("VER_INFO 2.0 NACK", raw(f"01 04 00 01 {sid}  00 01 00 02  04", 56))
     link.send(raw(f"01 01 00 01 {sid}  00 01 00 01  03", 56))
     link.send(control("00 02", sid, WISH + MAXPHYS))
     link.expect("VER_INFO ACK", answer("00 01", sid, "00 01 00 01  04"))

@@ -1,0 +1,88 @@
+"""Numbers in words: sizes, times, medians; and what is bounded."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol.explain import data, requests
+from protocol.explain.lines import duration, raw, size
+from protocol.explain.request import Ask
+from protocol.explain.tally import Latency
+from protocol.vio.messages import Envelope
+from tests.support.links import INFO
+from tests.support.talk import ring_data
+from tests.support.vioscript import octets
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "words"),
+    [
+        (0, "0 bytes"),
+        (1023, "1023 bytes"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (3147264, "3 MiB"),
+        (1 << 40, "1 TiB"),
+        ((1 << 64) - 1, "15.9 EiB"),
+        (1 << 90, "1073741824 EiB"),
+    ],
+)
+def test_sizes(nbytes: int, words: str) -> None:
+    assert size(nbytes) == words
+
+
+@pytest.mark.parametrize(
+    ("time_ns", "words"),
+    [
+        (0, "0.0 µs"),
+        (1234, "1.2 µs"),
+        (9_999_000, "9999.0 µs"),
+        (10_000_000, "10 ms"),
+        (12_340_000, "12.3 ms"),
+        (10_500_000_000, "10.5 s"),
+        (-3000, "-3.0 µs"),
+    ],
+)
+def test_times(time_ns: int, words: str) -> None:
+    assert duration(time_ns) == words
+
+
+def test_raw_numbers_are_as_wide_as_their_field() -> None:
+    assert [raw(5, 1), raw(5, 4), raw(-1, 4)] == ["0x05", "0x00000005", "-1"]
+
+
+def test_the_median_is_the_lower_middle_to_three_digits() -> None:
+    latency = Latency()
+    assert str(latency) == "none"
+    for time_ns in (5_000_000, 1_234_567, 1_000, 2_000_000):
+        latency.add(time_ns)
+    assert str(latency) == "min 1.0 µs, median 1230.0 µs, max 5000.0 µs"
+
+
+def test_the_median_is_never_below_the_least() -> None:
+    latency = Latency()
+    latency.add(479_900)
+    assert str(latency) == "min 479.9 µs, median 479.9 µs, max 479.9 µs"
+
+
+def test_open_requests_are_remembered_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "MAX_OUTSTANDING", 2)
+    ledger = requests.Ledger()
+    asks = [Ask(number, 1, 255, 0, 0, 512, 0, ()) for number in range(3)]
+    for ask in asks:
+        assert not ledger.submit("disk", ask, (1, 1))
+    assert not ledger.submit("disk", asks[0], (1, 2)), "forgotten"
+    assert ledger.submit("disk", asks[2], (1, 2))
+    assert not ledger.submit("other", asks[2], (1, 2))
+    ledger.answer("disk", asks[2])
+    assert not ledger.submit("disk", asks[2], (1, 3))
+
+
+def test_messages_are_remembered_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "MAX_PENDING", 2)
+    watch = data.DataWatch(is_known=True)
+    for seq_num in (1, 2, 3):
+        message = octets(ring_data(INFO, seq_num, 0, 0))
+        assert not list(watch.question(message, Envelope.DRING_DATA, 0, None))
+    assert watch.find(1) is None
+    assert watch.find(3) is not None
