@@ -88,7 +88,7 @@ def test_killed_at_each_message(tmp_path: Path, transport: str) -> None:
             )
             if not proxy.acted:
                 break
-    assert opening >= 20, "killed in too few steps of the handshake"
+    assert opening >= 16, "killed in too few steps of the handshake"  # it takes 18 datagrams
     assert resubmitting >= 2, "hardly ever killed with requests under way"
 
 

@@ -20,6 +20,7 @@ from hypervisor.records import (
     build_record,
 )
 from protocol import wire
+from protocol.capture import build_interface, build_section
 from protocol.ldc.cookie import PAGE_SIZE, Cookie, Permission, build_mte
 from protocol.ldc.events import LinkState
 from protocol.ldc.packet import Mode
@@ -28,7 +29,7 @@ from protocol.vdisk.attributes import build_answer as build_attributes
 from protocol.vdisk.descriptor import Request, build_entry, build_payload
 from protocol.vdisk.operations import SLICE_NONE, Operation
 from protocol.vio.messages import TransferMode
-from tests.fuzz.targets import both_stacks, client_stack, decoders, link, server_stack
+from tests.fuzz.targets import both_stacks, captures, client_stack, decoders, link, server_stack
 
 __all__ = ["SEEDS"]
 
@@ -203,6 +204,15 @@ def _both_stacks() -> Iterator[bytes]:
             )
 
 
+def _captures() -> Iterator[bytes]:
+    """Each conversation as it is, with a byte changed, with frames behind it; and a short file by itself."""
+    yield bytes([0]) + build_section("x", "") + build_interface("d#1", "")
+    frame = bytes([0x40, 2, 1, 0, 0xF8, 0, 0, 0, 9]) + bytes(56)
+    for number in range(1, len(captures.CONVERSATIONS) + 1):
+        yield bytes([number])
+        yield bytes([number, 3, 0, 0xFF, 0, 0]) + frame + bytes([0x98]) + bytes(24)
+
+
 SEEDS: Final[Mapping[str, Callable[[], Iterator[bytes]]]] = {
     "decoders": _decoders,
     "link": _link,
@@ -210,5 +220,6 @@ SEEDS: Final[Mapping[str, Callable[[], Iterator[bytes]]]] = {
     "client_stack": _client_stack,
     "both_stacks": _both_stacks,
     "records": _records,
+    "captures": _captures,
 }
 """Target → what makes its seeds."""

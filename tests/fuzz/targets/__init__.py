@@ -7,7 +7,7 @@ RemoteProtocolError and in no other way, and that never leaves ``fuzz_one``.
 from collections.abc import Callable
 from typing import Final
 
-from . import both_stacks, client_stack, decoders, link, records, server_stack
+from . import both_stacks, captures, client_stack, decoders, link, records, server_stack
 
 __all__ = ["TARGETS"]
 
@@ -18,5 +18,6 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "client_stack": client_stack.fuzz_one,
     "both_stacks": both_stacks.fuzz_one,
     "records": records.fuzz_one,
+    "captures": captures.fuzz_one,
 }
 """Name → what is run on each input."""

@@ -195,6 +195,7 @@ class _ClientEnd:
         self.sid = 0
         self.requests: dict[int, Request] = {}  # slot → what is unanswered
         self.posted: dict[int, int] = {}  # descriptor of this session → slot
+        self.waiting: list[int] = []  # slots for which the ring has no room yet
         self.next_index = 0
         self.running = False
         self.sessions = 0  # that came to data
@@ -221,6 +222,7 @@ class _ClientEnd:
         elif isinstance(event, SessionLost):
             self.running = False
             self.posted.clear()
+            self.waiting.clear()
             self.next_index = 0
             self.stack.reset_done()
         else:
@@ -237,6 +239,9 @@ class _ClientEnd:
             assert isinstance(event, Woken)
             self.stack.consumed(sum(self.reap(index) for index in list(self.posted)))
             self.stack.ring(sleeping=True)
+        waiting, self.waiting = self.waiting, []
+        for slot in waiting:
+            self.post(slot)
 
     def reap(self, index: int) -> bool:
         """Take an answer out of the ring, if it is there."""
@@ -280,7 +285,8 @@ class _ClientEnd:
             return
         index = self.next_index
         if index in self.posted:
-            return  # the ring is full, of answers that got lost
+            self.waiting.append(slot)  # the ring is filled in order, and answered in any
+            return
         self.next_index = (index + 1) % RING.num_descriptors
         self.ring.post(index, build_entry(request, RING.descriptor_size))
         self.posted[index] = slot
