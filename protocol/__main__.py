@@ -18,6 +18,7 @@ from protocol import structures
 from protocol.errors import ProtocolError
 from protocol.explain import Paragraph, Trace, explain_packet, render
 from protocol.ldc.packet import Mode
+from protocol.wire import Layout
 
 
 class _Refused(Exception):
@@ -59,10 +60,13 @@ def _list(arguments: argparse.Namespace) -> Iterator[str]:
 
 def _layout(arguments: argparse.Namespace) -> Iterator[str]:
     if arguments.structure is not None:
-        yield structures.table(structures.STANDARD[arguments.structure])
-        return
-    found = structures.STANDARD.items()
-    yield "\n\n".join(f"### {name}\n\n{structures.table(layout)}" for name, layout in found)
+        yield _printed(structures.STANDARD[arguments.structure])
+    else:
+        yield "\n\n".join(f"### {name}\n\n{_printed(layout)}" for name, layout in structures.STANDARD.items())
+
+
+def _printed(layout: Layout[Any]) -> str:
+    return f"{structures.heading(layout)}\n\n{structures.table(layout)}"
 
 
 def _explain(arguments: argparse.Namespace) -> Iterator[str]:

@@ -15,7 +15,7 @@ from protocol.vdisk import attributes, descriptor, payloads, scsi
 from protocol.vdisk.labels import devid, gpt, vtoc
 from protocol.vio import messages
 
-__all__ = ["STANDARD", "decode", "encode", "rows", "table"]
+__all__ = ["STANDARD", "decode", "encode", "heading", "rows", "table"]
 
 _MODULES: Final = (packet, cookie, messages, attributes, descriptor, payloads, scsi, vtoc, devid, gpt)
 
@@ -50,27 +50,35 @@ def encode(name: str, found: object) -> bytes:
     return layout.build(wire.from_object(layout, found))
 
 
+def heading(layout: wire.Layout[Any]) -> str:
+    """Return name, size and byte order of a layout in a line."""
+    tail = layout.fields[-1]
+    more = f", and {tail.size} for {_counted(tail)}" if tail.counted_by else ""
+    order = "little" if layout.codec.format.startswith("<") else "big"
+    return f"{layout.name}: {layout.size} bytes{more}, {order}-endian"
+
+
 def rows(layout: wire.Layout[Any]) -> Iterator[tuple[str, str, str, str]]:
-    """Yield (offset, size, field, meaning) of each field, as the tables of the documentation have them."""
+    """Yield (offset, size, field, meaning) of each field; the size of a variable tail is one element's."""
     for row in layout.fields:
-        yield str(row.offset), _size(row), row.name, "; ".join(filter(None, _meanings(row)))
-
-
-def _size(row: wire.FieldInfo) -> str:
-    if row.counted_by:
-        return f"{row.size} each"
-    return str(row.size) if row.element is None else f"{row.size // row.element.size} x {row.element.size}"
+        yield str(row.offset), str(row.size), row.name, "; ".join(filter(None, _meanings(row)))
 
 
 def _meanings(row: wire.FieldInfo) -> Iterator[str]:
     yield row.doc
-    if row.element is not None:
-        yield "each " + ", ".join(f"{inner.name} at {inner.offset}" for inner in row.element.fields)
     if row.counted_by:
-        rounded = f", each rounded up to {row.rounded}" if row.rounded > 1 else ""
-        yield f"as many as {' + '.join(row.counted_by)}{rounded}"
+        yield f"one for {_counted(row)}"
+    elif row.element is not None:
+        yield f"{row.size // row.element.size} of {row.element.size} bytes"
+    if row.element is not None:
+        yield "in each " + ", ".join(f"{inner.name} at {inner.offset}" for inner in row.element.fields)
     if row.enum is not None:
         yield ", ".join(f"{member.name} {_number(member)}" for member in row.enum)
+
+
+def _counted(row: wire.FieldInfo) -> str:
+    rounded = f", each rounded up to {row.rounded}" if row.rounded > 1 else ""
+    return f"each of {' + '.join(row.counted_by)}{rounded}"
 
 
 def _number(number: int) -> str:

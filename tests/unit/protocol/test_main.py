@@ -131,11 +131,12 @@ def test_wrong_usage_is_one_line_and_2(
 
 def test_layout_prints_a_table_or_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["layout", "vd_geom"]) == 0
-    assert capsys.readouterr().out == structures.table(structures.STANDARD["vd_geom"]) + "\n"
+    layout = structures.STANDARD["vd_geom"]
+    assert capsys.readouterr().out == f"vd_geom: 22 bytes, big-endian\n\n{structures.table(layout)}\n"
     assert main(["layout"]) == 0
     printed = capsys.readouterr().out
     for name, layout in structures.STANDARD.items():
-        assert f"### {name}\n\n{structures.table(layout)}\n" in printed
+        assert f"### {name}\n\n{structures.heading(layout)}\n\n{structures.table(layout)}\n" in printed
 
 
 def test_the_page_of_structures_is_made_with_the_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,19 +28,35 @@ def test_numbers_with_a_meaning_are_in_the_table() -> None:
 
 def test_arrays_and_tails_say_what_they_are_made_of() -> None:
     vtoc = {row[2]: row for row in structures.rows(structures.STANDARD["vd_vtoc"])}
-    assert vtoc["partition"][1] == "8 x 24"
-    assert "each id_tag at 0, perm at 2, reserved at 4, start at 8, nblocks at 16" in vtoc["partition"][3]
+    assert vtoc["partition"][1:] == (
+        "192",
+        "partition",
+        "partitions 0 to 7; 8 of 24 bytes; in each id_tag at 0, perm at 2, reserved at 4, start at 8, "
+        "nblocks at 16",
+    )
     ring = {row[2]: row for row in structures.rows(structures.STANDARD["vio_dring_reg_msg"])}
     assert ring["cookie"][1:] == (
-        "16 each",
+        "16",
         "cookie",
-        "where the ring is; each addr at 0, size at 8; as many as ncookies",
+        "where the ring is; one for each of ncookies; in each addr at 0, size at 8",
     )
     scsi = {row[2]: row for row in structures.rows(structures.STANDARD["vd_scsi"])}
-    assert scsi["data"][1] == "1 each"
+    assert scsi["data"][1] == "1"
     assert scsi["data"][3].endswith(
-        "as many as cdb_len + sense_len + datain_len + dataout_len, each rounded up to 8"
+        "one for each of cdb_len + sense_len + datain_len + dataout_len, each rounded up to 8"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("vio_ver_msg", "vio_ver_msg: 56 bytes, big-endian"),
+        ("efi_gpt", "efi_gpt: 512 bytes, little-endian"),
+        ("vio_dring_reg_msg", "vio_dring_reg_msg: 32 bytes, and 16 for each of ncookies, big-endian"),
+    ],
+)
+def test_a_heading_says_how_long_a_structure_is(name: str, said: str) -> None:
+    assert structures.heading(structures.STANDARD[name]) == said
 
 
 def test_decode_and_encode_octet_by_octet() -> None:
