@@ -231,3 +231,70 @@ def test_a_count_beyond_ours_or_before_the_last_is_a_fault(completions: int) -> 
     bell.received(Doorbell(1, 2, ProcState.ACTIVE, 3))
     with pytest.raises(RingError, match="9 published"):
         bell.received(Doorbell(2, 2, ProcState.ACTIVE, completions))
+
+
+# -- counts near 2**32, and rings that have gone round ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("published", "consumed", "refused"),
+    [
+        (0xFFFFFFFF, 5, 0),  # the whole range is unconsumed: still before the last
+        (0x1_0000_0002, 0xFFFFFFFE, 0xFFFFFFFD),  # one before the last, published has wrapped
+        (0x1_0000_0002, 0xFFFFFFFE, 3),  # one beyond ours
+    ],
+)
+def test_counts_are_compared_modulo_2_to_the_32(published: int, consumed: int, refused: int) -> None:
+    bell = ServerDoorbell(polls=True, num_descriptors=4)
+    bell.completed(consumed)
+    bell.received(Doorbell(1, 0, ACTIVE, consumed))
+    bell.completed(published - consumed)
+    with pytest.raises(RingError, match=f"{refused} completions consumed"):
+        bell.received(Doorbell(2, 0, ACTIVE, refused))
+    bell.received(Doorbell(3, 0, ACTIVE, consumed))  # the same again is no fault
+    bell.received(Doorbell(4, 0, ACTIVE, published % 2**32))
+
+
+def test_client_counts_modulo_2_to_the_32() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(2**32 + 1)
+    bell.consumed(2**32 - 1)
+    assert bell.ring(sleeping=False) == Doorbell(1, 1, ACTIVE, 0xFFFFFFFF)
+    bell.consumed(1)
+    bell.post(1)
+    bell.received(Doorbell(1, 1, STOPPED, 0xFFFFFFFF))
+    assert bell.ring(sleeping=True) == Doorbell(2, 2, STOPPED, 0)
+    bell.received(Doorbell(2, 2, STOPPED, 0))  # a mere stop notice: our wish still stands
+    assert bell.ring(sleeping=True) is None
+    bell.received(Doorbell(2, 2, STOPPED, 1))
+    assert bell.ring(sleeping=True) == Doorbell(3, 2, STOPPED, 0)
+
+
+def test_a_client_that_was_told_of_some_is_still_to_be_told_of_the_next() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(3)
+    bell.consumed(2)
+    assert bell.ring(sleeping=True) == Doorbell(1, 3, STOPPED, 2)
+    bell.received(Doorbell(1, 3, STOPPED, 2))  # nothing since: our wish still stands
+    assert bell.ring(sleeping=True) is None
+
+
+def test_client_takes_every_count_up_to_that_of_its_requests() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(1)
+    bell.ring(sleeping=True)
+    with pytest.raises(RingError, match="4294967295 completions of 1 requests"):
+        bell.received(Doorbell(1, 1, STOPPED, 0xFFFFFFFF))
+    with pytest.raises(RingError, match="2 completions of 1 requests"):
+        bell.received(Doorbell(1, 1, STOPPED, 2))
+    bell.received(Doorbell(1, 1, STOPPED, 1))
+
+
+def test_a_server_that_stopped_past_the_end_of_the_ring_has_seen_the_rest() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(7)
+    assert bell.ring(sleeping=False) == Doorbell(1, 7, ACTIVE, 0)
+    bell.consumed(7)
+    bell.post(1)
+    bell.received(Doorbell(1, 0, STOPPED, 8))
+    assert bell.ring(sleeping=False) is None

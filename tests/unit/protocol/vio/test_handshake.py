@@ -82,12 +82,28 @@ def test_a_server_answers_a_version(offered: tuple[int, int], answer: tuple[bool
         ((1, 0), (1, 2), None),
         ((2, 0), (3, 1), (1, 2)),
         ((0, 1), (3, 1), None),
+        ((3, 1), (1, 2), None),  # a server that asks for more than was refused: never up again
     ],
 )
 def test_a_client_goes_down_after_a_nack(
     answer: tuple[int, int], offered: tuple[int, int], lower: tuple[int, int] | None
 ) -> None:
     assert lower_version(Version(*answer), Version(*offered), OWN) == lower
+
+
+def test_a_nack_with_no_version_ends_it_even_for_a_client_that_knows_major_0() -> None:
+    assert lower_version(Version(0, 0), Version(1, 0), (Version(1, 0), Version(0, 5))) is None
+    assert lower_version(Version(0, 1), Version(1, 0), (Version(1, 0), Version(0, 5))) == (0, 5)
+
+
+def test_version_numbers_use_all_their_16_bits() -> None:
+    own = (Version(0x8000, 2),)
+    offer = VersionLayout.parse(VersionLayout.build(VersionMessage(major=0x8000, minor=1, dev_class=3)))
+    assert answer_version(Version(offer.major, offer.minor), own) == (True, (0x8000, 1))
+    client = ClientHandshake(own)
+    client.step(ClientStep.LINK_UP)
+    client.start(9)
+    assert client.version_answered(_answer(major=0x8000, minor=1)) is None
 
 
 # -- tables --------------------------------------------------------------------------------------------------
@@ -132,6 +148,11 @@ def test_a_client_takes_the_steps_of_the_table_and_no_others(state: ClientState,
         with pytest.raises(LocalProtocolError):
             handshake.step(step)
         assert handshake.state is state
+
+
+def test_a_client_loses_what_has_begun_and_nothing_else() -> None:
+    losable = {state for state, step in CLIENT_STEPS if step is ClientStep.LOSE}
+    assert losable == set(ClientState) - {ClientState.DOWN, ClientState.LOST}
 
 
 # -- server --------------------------------------------------------------------------------------------------
@@ -179,6 +200,8 @@ def test_session_id_is_looked_at_from_the_version_on() -> None:
     handshake.expect(MessageType.CTRL, Subtype.INFO, Envelope.ATTR_INFO, 7)
     with pytest.raises(SequenceError, match="session id"):
         handshake.expect(MessageType.CTRL, Subtype.INFO, Envelope.ATTR_INFO, 8)
+    handshake.sid = int.from_bytes(b"\xff" * 4, "big")
+    handshake.expect(MessageType.CTRL, Subtype.INFO, Envelope.ATTR_INFO, 0xFFFFFFFF)
 
 
 @pytest.mark.parametrize("state", ServerState)
@@ -206,6 +229,8 @@ def test_version_info_in_mid_session_restarts() -> None:
     assert not _server(ServerState.RING).restarts(MessageType.CTRL, Subtype.ACK, Envelope.VER_INFO)
     assert not _server(ServerState.RING).restarts(MessageType.DATA, Subtype.INFO, Envelope.VER_INFO)
     assert not _server(ServerState.RING).restarts(MessageType.CTRL, Subtype.INFO, Envelope.RDX)
+    for place in range(3):
+        assert not _server(ServerState.RING).restarts(*(0 if n == place else info[n] for n in range(3)))
 
 
 def _registration(**fields: object) -> bytes:
@@ -339,6 +364,7 @@ def test_client_offers_a_lower_version_with_another_session_id() -> None:
     [
         {"dev_class": 3},
         {"dev_class": 0},
+        {"dev_class": 5},
         {"major": 1},
         {"minor": 2},
         {"major": 4, "minor": 0},
@@ -356,6 +382,11 @@ def test_client_looks_at_the_session_id_except_of_versions() -> None:
     _client(ClientState.VERSION).expect(MessageType.CTRL, Subtype.ACK, Envelope.VER_INFO, 1234)
     with pytest.raises(SequenceError, match="session id"):
         _client(ClientState.ATTRIBUTES).expect(MessageType.CTRL, Subtype.ACK, Envelope.ATTR_INFO, 1234)
+    with pytest.raises(SequenceError, match="session id"):
+        _client(ClientState.ATTRIBUTES).expect(MessageType.CTRL, Subtype.ACK, 0, 1234)
+    handshake = _client(ClientState.ATTRIBUTES)
+    handshake.sid = int.from_bytes(b"\xff" * 4, "big")
+    handshake.expect(MessageType.CTRL, Subtype.ACK, Envelope.ATTR_INFO, 0xFFFFFFFF)
 
 
 @pytest.mark.parametrize("state", ClientState)
