@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from protocol import wire
 from protocol.errors import ChannelLost, CookieError
 from protocol.ldc.events import LinkState
+from protocol.ldc.fragment import QUEUE_ENTRIES
 from protocol.ldc.packet import PACKET_SIZE
 from protocol.vio.extensions import NO_EXTENSION, Extension
 
@@ -55,10 +56,6 @@ ITEM_COST: Final = 256
 
 GROUP_LIMIT: Final = 16 * 1024 * 1024
 """Most bytes in one group of PUSH records: a full ring of 64 KiB writes, or 16 of 1 MiB."""
-
-QUEUE_ENTRIES: Final = 512
-"""Receive queue we announce. Source: Solaris ldc.c, i_ldc_txq_reconf; LDC_QUEUE_ENTRIES for the vDisk mtu."""
-
 
 _INCOMPLETE: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # plain ints: an IntFlag costs a microsecond
 _NO_SIGNAL: Final = int(socket.MSG_NOSIGNAL)

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from protocol import wire
 from protocol.errors import Layer, LocalProtocolError, PacketError, Reaction
+from protocol.ldc.hypervisor import CopyDirection
 from protocol.ldc.packet import PACKET_SIZE
 
 __all__ = [
@@ -59,13 +60,6 @@ class RecordType(IntEnum):
     COPY = 5  # importer to exporter: COPY
     COPY_DONE = 6  # exporter to importer: result of a COPY
     PUSH = 7  # either way, extension INLINE: memory contents and packets that belong together
-
-
-class CopyDirection(IntEnum):
-    """Direction of COPY. Source: FWARC 2008/424, LDC_COPY_IN and LDC_COPY_OUT."""
-
-    IN = 0  # exported page to the importer; needs permission CR
-    OUT = 1  # importer's data to the exported page; needs permission CW
 
 
 class PushFlags(IntFlag):

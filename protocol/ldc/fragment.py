@@ -1,29 +1,44 @@
 """Messages and the packets that carry them, joined by the START and STOP bits of ``env``.
 
 A message is cut into pieces of 56 bytes, all full but the last; the first carries START, the last STOP, a
-single one both. Every piece has a sequence number of its own.
+single one both. Every piece has a sequence number of its own. In reliable mode a piece has 48 bytes, and what
+is cut so is one write to the stream.
 
 Source: Solaris ldc.c, ldc_write (i_ldc_write_packet) and i_ldc_read_packet.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
+from protocol.ldc.channel import VDISK_MTU, count_queue_entries
 from protocol.ldc.packet import (
     ENV_LENGTH_MASK,
     ENV_START,
     ENV_STOP,
+    RELIABLE_PAYLOAD,
+    SEQID_MASK,
     UNRELIABLE_PAYLOAD,
     PacketStype,
     PacketType,
+    ReliablePacketLayout,
     UnreliablePacketLayout,
 )
 
-__all__ = ["MAX_MESSAGE_SIZE", "QUEUE_PACKETS", "Collector", "Piece", "count_packets", "split_message"]
+__all__ = [
+    "MAX_MESSAGE_SIZE",
+    "QUEUE_ENTRIES",
+    "QUEUE_PACKETS",
+    "Collector",
+    "Piece",
+    "count_packets",
+    "split_message",
+    "split_stream",
+]
 
-QUEUE_ENTRIES: Final = 512  # what Solaris configures for a vDisk channel (LDC_QUEUE_ENTRIES_MIN)
+QUEUE_ENTRIES: Final = count_queue_entries(VDISK_MTU, UNRELIABLE_PAYLOAD)  # of a vDisk channel: 512
 QUEUE_PACKETS: Final = QUEUE_ENTRIES - 1  # a queue is full with one entry unused
 MAX_MESSAGE_SIZE: Final = (
     QUEUE_PACKETS * UNRELIABLE_PAYLOAD
@@ -32,7 +47,6 @@ MAX_MESSAGE_SIZE: Final = (
 _DATA: Final = int(PacketType.DATA)
 _INFO: Final = int(PacketStype.INFO)
 _WHOLE: Final = ENV_START | ENV_STOP
-_SEQID_MASK: Final = 0xFFFF_FFFF
 _pack: Final = UnreliablePacketLayout.codec.pack
 
 
@@ -50,17 +64,36 @@ def split_message(message: bytes, seqid: int) -> list[bytes]:
     size = len(message)
     if 0 < size <= UNRELIABLE_PAYLOAD:
         return [_pack(_DATA, _INFO, 0, _WHOLE | size, seqid, message)]
+    return _split(message, seqid, UNRELIABLE_PAYLOAD, _pack)
+
+
+def split_stream(data: bytes, seqid: int) -> list[bytes]:
+    """Return the packets of one write to a stream, numbered from ``seqid`` on; unused payload is zero.
+
+    So is ``ackid``: an acknowledgement is a packet of its own. ``data`` may be empty and then has no packets.
+    Source: Solaris ldc.c, i_ldc_write_stream.
+    """
+    return _split(data, seqid, RELIABLE_PAYLOAD, _pack_reliable)
+
+
+def _split(message: bytes, seqid: int, payload: int, pack: Callable[..., bytes]) -> list[bytes]:
+    """Return the packets of ``message`` with ``payload`` bytes each, all full but the last."""
     packets = []
-    for offset in range(0, size, UNRELIABLE_PAYLOAD):
-        piece = message[offset : offset + UNRELIABLE_PAYLOAD]
+    for offset in range(0, len(message), payload):
+        piece = message[offset : offset + payload]
         env = len(piece)
         if offset == 0:
             env |= ENV_START
-        if offset + UNRELIABLE_PAYLOAD >= size:
+        if offset + payload >= len(message):
             env |= ENV_STOP
-        packets.append(_pack(_DATA, _INFO, 0, env, seqid, piece))
-        seqid = (seqid + 1) & _SEQID_MASK
+        packets.append(pack(_DATA, _INFO, 0, env, seqid, piece))
+        seqid = (seqid + 1) & SEQID_MASK
     return packets
+
+
+def _pack_reliable(type_: int, stype: int, ctrl: int, env: int, seqid: int, piece: bytes) -> bytes:
+    """Return a packet of reliable mode without an acknowledgement."""
+    return ReliablePacketLayout.codec.pack(type_, stype, ctrl, env, seqid, 0, piece)
 
 
 class Piece(Enum):
@@ -72,45 +105,48 @@ class Piece(Enum):
 
 
 class Collector:
-    """Puts the pieces of one message at a time together; holds at most ``limit`` bytes."""
+    """Puts the pieces of one message at a time together; holds at most ``limit`` bytes.
 
-    def __init__(self, limit: int = MAX_MESSAGE_SIZE) -> None:
+    ``payload`` is the most that one piece can carry.
+    """
+
+    def __init__(self, limit: int = MAX_MESSAGE_SIZE, payload: int = UNRELIABLE_PAYLOAD) -> None:
         self._limit: Final = limit
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._first_seqid = -1
+        self._payload: Final = min(payload, limit)
+        self._collected: Final = bytearray()
+        self._first_seqid: int | None = None
 
     @property
     def first_seqid(self) -> int | None:
         """Sequence number of the first packet of the message being collected, if there is one."""
-        return self._first_seqid if self._pieces else None
+        return self._first_seqid
 
     def add(self, env: int, seqid: int, payload: bytes) -> bytes | Piece:
         """Take the next packet in sequence and return the whole message if this ends it.
 
         Source: Solaris ldc.c, i_ldc_read_packet.
         """
-        if env & _WHOLE == _WHOLE and env & ENV_LENGTH_MASK <= UNRELIABLE_PAYLOAD:  # the usual case
-            self.forget()
+        if env & _WHOLE == _WHOLE and env & ENV_LENGTH_MASK <= self._payload:  # the usual case
+            if self._first_seqid is not None:
+                self.forget()
             return payload[: env & ENV_LENGTH_MASK]
         if env & ENV_START:
             self.forget()  # START in the middle of a message: begin again with this packet
             self._first_seqid = seqid
-        elif not self._pieces:
+        elif self._first_seqid is None:
             return Piece.STRAY
         length = env & ENV_LENGTH_MASK
-        if length > UNRELIABLE_PAYLOAD or self._size + length > self._limit:
+        if length > self._payload or len(self._collected) + length > self._limit:
             self.forget()
             return Piece.OVERFLOW
-        self._pieces.append(payload[:length])
-        self._size += length
+        self._collected.extend(payload[:length])
         if not env & ENV_STOP:
             return Piece.KEPT
-        message = b"".join(self._pieces)
+        message = bytes(self._collected)
         self.forget()
         return message
 
     def forget(self) -> None:
         """Drop what has been collected."""
-        self._pieces.clear()
-        self._size = 0
+        self._collected.clear()
+        self._first_seqid = None

@@ -1,7 +1,7 @@
 """LDC packets: their layouts in the three transport modes, and the numbers in their header.
 
 Every packet is 64 bytes. The type is a bit mask, so is the subtype; the control number is in the low four
-bits of its byte. vDisk always uses unreliable mode; of raw and reliable mode only the formats are here.
+bits of its byte. vDisk always uses unreliable mode.
 
 Source: Solaris sys/ldc_impl.h, ldc_msg_t; FWARC 2006/571, "Packet formats".
 """
@@ -21,6 +21,7 @@ __all__ = [
     "PACKET_SIZE",
     "RAW_PAYLOAD",
     "RELIABLE_PAYLOAD",
+    "SEQID_MASK",
     "UNRELIABLE_PAYLOAD",
     "Mode",
     "PacketCtrl",
@@ -42,6 +43,7 @@ UNRELIABLE_PAYLOAD: Final = 56
 RELIABLE_PAYLOAD: Final = 48
 
 CTRL_MASK: Final = 0x0F  # the control number within its byte
+SEQID_MASK: Final = 0xFFFF_FFFF  # sequence numbers count modulo 2**32
 ENV_STOP: Final = 0x80  # last packet of a message
 ENV_START: Final = 0x40  # first packet of a message
 ENV_LENGTH_MASK: Final = 0x3F  # payload bytes in this packet

@@ -15,7 +15,9 @@ flags say which packets have passed; ``up()`` does nothing when any has, and a s
 first by them.
 
 What is not in a table is ignored: the packet is consumed and nothing happens. The tables do not know which
-end we are.
+end we are, nor whether the mode is unreliable or reliable: that much is the same in both.
+
+In raw mode there is no handshake and no version: ``up()`` leads from READY to UP. The rest holds.
 
 Source: Solaris ldc.c, i_ldc_ctrlmsg, i_ldc_process_VER and its neighbours; FWARC 2006/571.
 """
@@ -29,16 +31,51 @@ from typing import Final
 
 from protocol.ldc.packet import PacketCtrl, PacketStype
 
-__all__ = ["RECEIVED", "TRANSITIONS", "Action", "Handshake", "Move", "TransportState"]
+__all__ = [
+    "RAW_TRANSITIONS",
+    "RECEIVED",
+    "STATUS",
+    "TRANSITIONS",
+    "Action",
+    "Handshake",
+    "LinkStatus",
+    "Move",
+    "TransportFlag",
+    "TransportState",
+]
+
+
+class TransportFlag(IntFlag):
+    """What has been done to bring a link up, one bit each. Source: sys/ldc_impl.h, TS_TXQ_RDY and on."""
+
+    TXQ_RDY = 0x01  # transmit queue allocated
+    RXQ_RDY = 0x02  # receive queue allocated
+    QCONF_RDY = 0x04  # both configured
+    CNEX_RDY = 0x08  # registered with the channel nexus
+    LINK_READY = 0x10  # the peer has configured its receive queue
+    VER_DONE = 0x20  # version agreed
+    HSHAKE_DONE = 0x40  # RDX sent or received
+    IN_RESET = 0x100  # no ``up()`` since the last reset; stands beside the state
 
 
 class TransportState(IntEnum):
-    """How far the link is up; the numbers are the sums of Solaris' bits. Source: sys/ldc_impl.h, TS_*."""
+    """How far the link is up; each has the bits of the one before. Source: sys/ldc_impl.h, TS_OPEN and on."""
 
-    OPEN = 0x0F  # waits for the peer to configure its receive queue
-    READY = 0x1F  # waits for ``up()`` here or a version packet from the peer
-    VREADY = 0x3F  # version agreed; waits for RTS, RTR or RDX
-    UP = 0x7F  # data flows
+    OPEN = (  # waits for the peer to configure its receive queue
+        TransportFlag.TXQ_RDY | TransportFlag.RXQ_RDY | TransportFlag.QCONF_RDY | TransportFlag.CNEX_RDY
+    )
+    READY = OPEN | TransportFlag.LINK_READY  # waits for ``up()`` here or a version packet from the peer
+    VREADY = READY | TransportFlag.VER_DONE  # version agreed; waits for RTS, RTR or RDX
+    UP = VREADY | TransportFlag.HSHAKE_DONE  # data flows
+
+
+class LinkStatus(IntEnum):
+    """What a driver's client is told of the state. Source: sys/ldc.h, ldc_status_t."""
+
+    INIT = 1  # queues not configured; not a state that a link here is ever in
+    OPEN = 2  # queues configured, the peer is not there
+    READY = 3  # the peer is there
+    UP = 4  # data flows
 
 
 class Handshake(IntFlag):
@@ -60,7 +97,7 @@ class Move(Enum):
 
     PEER_PRESENT = "peer present"  # the peer's receive queue is configured
     VERSION_AGREED = "version agreed"  # VER ACK sent or received
-    EXCHANGED = "exchanged"  # RDX sent or received
+    EXCHANGED = "exchanged"  # RDX sent or received; in raw mode, ``up()``
     RESET = "reset"  # back to the start, peer present
     PEER_ABSENT = "peer absent"  # back to the start, peer gone
 
@@ -77,6 +114,24 @@ TRANSITIONS: Final[Mapping[tuple[TransportState, Move], TransportState]] = Mappi
         (_UP, Move.EXCHANGED): _UP,
         **{(state, Move.RESET): _READY for state in TransportState},
         **{(state, Move.PEER_ABSENT): _OPEN for state in TransportState},
+    }
+)
+
+RAW_TRANSITIONS: Final[Mapping[tuple[TransportState, Move], TransportState]] = MappingProxyType(
+    {
+        (_OPEN, Move.PEER_PRESENT): _READY,
+        (_READY, Move.EXCHANGED): _UP,
+        **{(state, Move.RESET): _READY for state in (_OPEN, _READY, _UP)},
+        **{(state, Move.PEER_ABSENT): _OPEN for state in (_OPEN, _READY, _UP)},
+    }
+)
+
+STATUS: Final[Mapping[TransportState, LinkStatus]] = MappingProxyType(
+    {
+        _OPEN: LinkStatus.OPEN,
+        _READY: LinkStatus.READY,
+        _VREADY: LinkStatus.READY,
+        _UP: LinkStatus.UP,
     }
 )
 
