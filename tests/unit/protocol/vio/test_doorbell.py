@@ -298,3 +298,11 @@ def test_a_server_that_stopped_past_the_end_of_the_ring_has_seen_the_rest() -> N
     bell.post(1)
     bell.received(Doorbell(1, 0, STOPPED, 8))
     assert bell.ring(sleeping=False) is None
+
+
+def test_a_server_that_stopped_short_after_our_last_doorbell_needs_no_other() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(2)
+    bell.ring(sleeping=False)
+    bell.received(Doorbell(1, 1, STOPPED, 0))  # it has our doorbell, which covers the entry it did not take
+    assert bell.ring(sleeping=False) is None

@@ -335,6 +335,24 @@ def _answer(**fields: int) -> bytes:
     return VersionLayout.build(VersionMessage(**values))
 
 
+def test_nothing_is_agreed_before_the_first_message() -> None:
+    server, client = ServerHandshake(OWN), ClientHandshake(OWN)
+    assert (server.state, server.sid, server.version, server.xfer_mode, server.ring) == (
+        ServerState.INIT,
+        0,
+        NO_VERSION,
+        0,
+        None,
+    )
+    assert (client.state, client.sid, client.version, client.ring, client.ring_ident) == (
+        ClientState.DOWN,
+        0,
+        NO_VERSION,
+        None,
+        0,
+    )
+
+
 def test_client_offers_its_best_version_first() -> None:
     handshake = ClientHandshake(OWN)
     handshake.step(ClientStep.LINK_UP)
