@@ -8,16 +8,39 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from protocol.errors import CookieError, LocalProtocolError
-from protocol.ldc.cookie import PAGE_SIZE, Cookie, MapTable, Permission, build_mte, split_cookie
+from protocol.ldc.cookie import (
+    PAGE_SIZE,
+    Cookie,
+    MapTable,
+    PageSizeCode,
+    Permission,
+    build_mte,
+    split_cookie,
+)
 
 ENTRIES = 16
 ALL = sum(Permission)
 aligned = st.integers(0, 6 * PAGE_SIZE // 8).map(lambda count: count * 8)
 
 
-def spread(runs: list[tuple[int, int]]) -> list[int]:
-    """Return the addresses of all 8-byte units of ``runs``, in order."""
-    return [unit for ra, length in runs for unit in range(ra, ra + length, 8)]
+Memory = tuple[int, int, PageSizeCode]  # real address, bytes, size of its pages
+
+
+def some_memory(code: PageSizeCode) -> st.SearchStrategy[Memory]:
+    """Draw an address and a length, up to six pages of the size that ``code`` says."""
+    units = st.integers(0, 6 * (PAGE_SIZE << 3 * code) // 8).map(lambda count: count * 8)
+    return st.tuples(units, units, st.just(code))
+
+
+def joined(runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return ``runs`` with those in a row made one."""
+    found: list[tuple[int, int]] = []
+    for ra, length in runs:
+        if found and sum(found[-1]) == ra:
+            found[-1] = (found[-1][0], found[-1][1] + length)
+        else:
+            found.append((ra, length))
+    return found
 
 
 class Exports(RuleBasedStateMachine):
@@ -32,19 +55,22 @@ class Exports(RuleBasedStateMachine):
 
     exports = Bundle("exports")
 
-    @rule(target=exports, ra=aligned, length=aligned)
-    def export(self, ra: int, length: int) -> tuple[int, int, tuple[Cookie, ...]]:
+    @rule(target=exports, memory=st.sampled_from(PageSizeCode).flatmap(some_memory))
+    def export(self, memory: Memory) -> tuple[int, int, tuple[Cookie, ...]]:
         """Export some memory; refused exactly if there is nothing to export or no room."""
-        npages = (ra % PAGE_SIZE + length + PAGE_SIZE - 1) // PAGE_SIZE
+        ra, length, code = memory
+        page_size = PAGE_SIZE << 3 * code
+        npages = (ra % page_size + length + page_size - 1) // page_size
         try:
-            cookies = self.table.export(ra, length, Permission.CR)
+            cookies = self.table.export(ra, length, Permission.CR, code)
         except LocalProtocolError:
             assert length == 0 or npages > ENTRIES - len(self.used)
             return ra, 0, ()
         assert sum(cookie.size for cookie in cookies) == length
         for cookie in cookies:
-            _, index, offset = split_cookie(cookie.addr)
-            pages = (offset + cookie.size + PAGE_SIZE - 1) // PAGE_SIZE
+            found, index, offset = split_cookie(cookie.addr)
+            assert found == code
+            pages = (offset + cookie.size + page_size - 1) // page_size
             fresh = set(range(index, index + pages))
             assert not fresh & set(self.used)
             self.used.update(dict.fromkeys(fresh, 0))
@@ -61,15 +87,16 @@ class Exports(RuleBasedStateMachine):
             for cookie in cookies
             for run in self.importer.resolve(cookie.addr, cookie.size, Permission.CR)
         ]
-        assert spread(runs) == list(range(ra, ra + length, 8))
+        assert joined(runs) == ([(ra, length)] if length else [])
 
     @rule(export=consumes(exports))
     def revoke(self, export: tuple[int, int, tuple[Cookie, ...]]) -> None:
         """Revoke an export; it does not resolve any more, and cannot be revoked again."""
         for cookie in export[2]:
             self.table.revoke(cookie)
-            _, index, offset = split_cookie(cookie.addr)
-            for slot in range(index, index + (offset + cookie.size + PAGE_SIZE - 1) // PAGE_SIZE):
+            code, index, offset = split_cookie(cookie.addr)
+            page_size = PAGE_SIZE << 3 * code
+            for slot in range(index, index + (offset + cookie.size + page_size - 1) // page_size):
                 del self.used[slot]
             with pytest.raises(CookieError):
                 self.importer.resolve(cookie.addr, cookie.size, 0)

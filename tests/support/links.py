@@ -1,4 +1,4 @@
-"""A fake wire between two LDC links, and packets typed by hand.
+"""A fake wire between two LDC links of any mode, and packets typed by hand.
 
 Nothing here uses the layouts of ``protocol``: the bytes are written from the figures of the sources.
 """
@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from protocol.ldc.events import LinkEvent, LinkReset, LinkState, MessageReceived, QueueConfigured
 from protocol.ldc.link import Link
+from protocol.ldc.reliable import ReliableLink
 from protocol.ldc.state import TransportState
+from protocol.ldc.transport import Transport
 
 CTRL, DATA, ERR = 0x01, 0x02, 0x10
 INFO, ACK, NACK = 0x01, 0x02, 0x04
 VER, RTS, RTR, RDX = 1, 2, 3, 4
 START, STOP = 0x40, 0x80
-UNRELIABLE = 1
+UNRELIABLE, RELIABLE = 1, 3
 
 Output = bytes | QueueConfigured
-Link2 = tuple[Link, Link]
+Link2 = tuple[Transport, Transport]
 
 
 def packet(
@@ -60,10 +63,21 @@ def data(seqid: int, payload: bytes = b"message", flags: int = START | STOP) -> 
     return packet(DATA, INFO, 0, flags | len(payload), seqid, payload)
 
 
+def piece(seqid: int, payload: bytes = b"bytes", flags: int = START | STOP, ackid: int = 0) -> bytes:
+    """Return one piece of a write in reliable mode; ``flags`` are START and STOP."""
+    rest = struct.pack(">II48s", 0, ackid, payload)
+    return packet(DATA, INFO, 0, flags | len(payload), seqid, rest)
+
+
+def ack(seqid: int, ackid: int) -> bytes:
+    """Return DATA/ACK of reliable mode."""
+    return numbered(DATA, ACK, 0, seqid, ackid)
+
+
 MARK: Final = QueueConfigured()
 
 
-def events(link: Link) -> list[LinkEvent]:
+def events(link: Transport) -> list[LinkEvent]:
     """Take all events."""
     found = []
     while (event := link.next_event()) is not None:
@@ -71,7 +85,7 @@ def events(link: Link) -> list[LinkEvent]:
     return found
 
 
-def outputs(link: Link) -> list[Output]:
+def outputs(link: Transport) -> list[Output]:
     """Take all outputs."""
     found = []
     while (output := link.next_output()) is not None:
@@ -79,7 +93,7 @@ def outputs(link: Link) -> list[Output]:
     return found
 
 
-def feed(link: Link, *packets: bytes) -> list[Output]:
+def feed(link: Transport, *packets: bytes) -> list[Output]:
     """Give packets and take all outputs."""
     for each in packets:
         link.receive_packet(each)
@@ -121,6 +135,17 @@ def initiator() -> Link:
     return link
 
 
+def stream(mtu: int = 8192) -> ReliableLink:
+    """Return a reliable link that is UP because it has received RDX: its first data is 1, the peer's 2."""
+    link = ReliableLink(mtu)
+    link.link_state(LinkState.UP)
+    assert feed(link, version(INFO), rts(mode=RELIABLE)) == [version(ACK), rtr(mode=RELIABLE)]
+    assert feed(link, rdx()) == []
+    assert link.is_up
+    events(link)
+    return link
+
+
 def in_state(state: TransportState) -> Link:
     """Return a link in ``state``, nothing left to take from it."""
     makers = {
@@ -142,8 +167,8 @@ class FakeWire:
     keeps the messages.
     """
 
-    def __init__(self, *, eager: tuple[int, ...] = (0, 1)) -> None:
-        self.links: Link2 = (Link(), Link())
+    def __init__(self, *, eager: tuple[int, ...] = (0, 1), make: Callable[[], Transport] = Link) -> None:
+        self.links: Link2 = (make(), make())
         self.queues: tuple[deque[Output], deque[Output]] = (deque(), deque())  # towards 0, towards 1
         self.events: tuple[list[LinkEvent], list[LinkEvent]] = ([], [])
         self.eager = eager

@@ -14,8 +14,13 @@ from protocol.ldc.cookie import (
     MapTable,
     MapTableSlot,
     MapTableSlotLayout,
+    MapType,
+    MemoryPermission,
+    PageSizeCode,
     Permission,
     build_mte,
+    map_permissions,
+    page_shift,
     split_cookie,
 )
 
@@ -60,6 +65,49 @@ def test_slot_is_entry_and_revocation_cookie() -> None:
 )
 def test_permission_bits_are_those_of_the_map_table_entry(permission: str, bit: int) -> None:
     assert Permission[permission] == 1 << bit
+
+
+def test_page_sizes_are_those_of_the_map_table() -> None:
+    sizes = {code.name: (int(code), 1 << page_shift(code)) for code in PageSizeCode}
+    assert sizes == {
+        "SIZE_8K": (0, 8192),
+        "SIZE_64K": (1, 65536),
+        "SIZE_512K": (2, 524288),
+        "SIZE_4M": (3, 4194304),
+        "SIZE_32M": (4, 33554432),
+        "SIZE_256M": (5, 268435456),
+        "SIZE_2G": (6, 2147483648),
+        "SIZE_16G": (7, 17179869184),
+    }
+
+
+def test_words_of_the_drivers_have_the_numbers_of_the_header() -> None:
+    assert {each.name: int(each) for each in MapType} == {"SHADOW": 1, "DIRECT": 2, "IO": 4}
+    assert {each.name: int(each) for each in MemoryPermission} == {"R": 1, "W": 2, "X": 4}
+
+
+@pytest.mark.parametrize(
+    ("types", "permissions", "bits"),
+    [
+        (1, 1, 0x200),  # SHADOW sets CR and CW
+        (1, 2, 0x400),
+        (1, 7, 0x600),
+        (2, 1, 0x10),  # DIRECT sets R, W and X
+        (2, 2, 0x20),
+        (2, 4, 0x40),
+        (2, 7, 0x70),
+        (4, 1, 0x80),  # IO sets IR and IW
+        (4, 2, 0x100),
+        (4, 7, 0x180),
+        (3, 3, 0x630),  # a ring: copied or mapped, read and written
+        (7, 7, 0x7F0),
+        (0, 7, 0),
+        (7, 0, 0),
+        (5, 4, 0),  # nothing but a mapping can be executed
+    ],
+)
+def test_types_and_permissions_make_the_bits_of_the_entry(types: int, permissions: int, bits: int) -> None:
+    assert map_permissions(MapType(types), MemoryPermission(permissions)) == bits
 
 
 def test_mte_holds_address_permissions_and_page_size() -> None:
@@ -142,6 +190,60 @@ def test_slot_in_use_starts_a_new_cookie() -> None:
         (65 * PAGE_SIZE, 2 * PAGE_SIZE),
         (67 * PAGE_SIZE, PAGE_SIZE),
     ]
+
+
+@pytest.mark.parametrize("code", PageSizeCode)
+def test_pages_of_every_size_are_exported(code: PageSizeCode) -> None:
+    table, memory = make(4)
+    page = 8192 * 8**code
+    table.revoke(table.export(0, 8, COPY)[0])  # so that the search for a slot starts at 1
+    assert table.export(2 * page + 8, page, COPY, code) == [Cookie(code << 60 | page + 8, page)]
+    assert [table.page(index) for index in range(4)] == [
+        0,
+        2 * page | 0x600 | code,
+        3 * page | 0x600 | code,
+        0,
+    ]
+    assert table.resolve(code << 60 | page + 8, page, COPY) == [(2 * page + 8, page)]
+    table.revoke(Cookie(code << 60 | page + 8, page))
+    assert not any(memory)
+
+
+def test_wrap_starts_a_new_cookie_of_the_same_page_size() -> None:
+    table, _ = make(2)
+    table.revoke(table.export(0, 8, COPY)[0])
+    large = 64 * 1024
+    assert table.export(large + 16, large, COPY, 1) == [
+        Cookie(1 << 60 | large + 16, large - 16),
+        Cookie(1 << 60, 16),
+    ]
+
+
+@pytest.mark.parametrize("code", [-1, 8, 15])
+def test_page_size_that_does_not_exist_is_not_exported(code: int) -> None:
+    table, memory = make()
+    with pytest.raises(LocalProtocolError, match=f"hypervisor: there is no page size code {code}"):
+        table.export(0, 8, COPY, code)
+    assert not any(memory)
+
+
+@pytest.mark.parametrize("code", [1, 2])
+def test_large_export_is_not_revoked_as_one_of_another_page_size(code: int) -> None:
+    table, _ = make()
+    (cookie,) = table.export(0, 8, COPY, code)
+    for other in {0, 1, 2, 8} - {code}:
+        with pytest.raises(LocalProtocolError, match="is not exported"):
+            table.revoke(Cookie(other << 60, 8))
+    table.revoke(cookie)
+
+
+def test_last_large_page_has_an_address_too() -> None:
+    table, memory = make()
+    page = 1 << 34
+    with pytest.raises(LocalProtocolError, match="is no page"):
+        table.export((1 << 56) - page, page + 8, COPY, 7)
+    assert not any(memory)
+    assert table.export((1 << 56) - page, page, COPY, 7) == [Cookie(7 << 60, page)]
 
 
 @pytest.mark.parametrize(

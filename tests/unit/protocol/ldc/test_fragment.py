@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.ldc.fragment import MAX_MESSAGE_SIZE, Collector, Piece, count_packets, split_message
-from tests.support.links import START, STOP, data
+from protocol.ldc.fragment import (
+    MAX_MESSAGE_SIZE,
+    Collector,
+    Piece,
+    count_packets,
+    split_message,
+    split_stream,
+)
+from tests.support.links import START, STOP, data, piece
 
 
 @pytest.mark.parametrize(("nbytes", "npackets"), [(1, 1), (56, 1), (57, 2), (112, 2), (113, 3), (28616, 511)])
@@ -35,6 +42,17 @@ def test_long_message_is_cut_into_full_pieces() -> None:
 
 def test_empty_message_has_no_packets() -> None:
     assert split_message(b"", 1) == []
+
+
+def test_write_is_cut_into_pieces_of_reliable_mode() -> None:
+    written = bytes(range(130))
+    assert split_stream(written, 0xFFFFFFFF) == [
+        piece(0xFFFFFFFF, written[:48], START),
+        piece(0, written[48:96], 0),
+        piece(1, written[96:], STOP),
+    ]
+    assert split_stream(written[:48], 2) == [piece(2, written[:48])]
+    assert split_stream(b"", 2) == []
 
 
 def test_one_piece_message_comes_out_at_once() -> None:
@@ -90,3 +108,25 @@ def test_what_was_collected_can_be_forgotten() -> None:
     collector.add(START | 4, 1, b"abcd")
     collector.forget()
     assert collector.add(STOP | 4, 2, b"efgh") is Piece.STRAY
+
+
+def test_one_piece_message_ends_one_that_was_begun() -> None:
+    collector = Collector()
+    collector.add(START | 4, 1, b"lost")
+    assert collector.add(START | STOP | 4, 2, b"text") == b"text"
+    assert collector.add(STOP | 4, 3, b"more") is Piece.STRAY
+
+
+def test_empty_pieces_are_nothing_kept_but_a_beginning() -> None:
+    collector = Collector()
+    assert collector.add(START, 5, b"") is Piece.KEPT
+    assert collector.first_seqid == 5
+    assert collector.add(0, 6, b"") is Piece.KEPT
+    assert collector.add(STOP | 2, 7, b"ab") == b"ab"
+
+
+def test_payload_and_limit_bound_a_piece() -> None:
+    assert Collector(100, 48).add(START | STOP | 49, 1, bytes(49)) is Piece.OVERFLOW
+    assert Collector(100, 48).add(START | STOP | 48, 1, bytes(48)) == bytes(48)
+    assert Collector(16, 48).add(START | STOP | 17, 1, bytes(48)) is Piece.OVERFLOW
+    assert Collector(16, 48).add(START | STOP | 16, 1, bytes(48)) == bytes(16)
