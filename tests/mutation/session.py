@@ -16,7 +16,7 @@ from cosmic_ray.work_db import WorkDB
 from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkItem, WorkResult
 
 from .mutants import Module
-from .trial import Child, Verdict, run_tests, try_mutant
+from .trial import Child, Verdict, prepare, run_tests, try_mutant
 
 TIMEOUT_FACTOR = 5
 """How much longer than the whole of the tests a mutant may take."""
@@ -53,6 +53,7 @@ class Session:
 
     def check_tests(self) -> float:
         """Run the tests on the modules as they are; return the seconds. Raises: RuntimeError (one fails)."""
+        prepare(Path("build/pycache"))
         start = time.monotonic()
         child = Child(lambda: run_tests(self._tests), self._timeout_s)
         verdict = child.verdict()
@@ -100,13 +101,14 @@ class Session:
         return bool(running)
 
     def _start(self, item: WorkItem) -> Child:
-        """Start the trial of one mutant: the module's own tests first, then all."""
+        """Start the trial of one mutant: the module's own tests first, then its package's, then all."""
         spec = item.mutations[0]
         module = self._modules[spec.module_path]
-        own = sorted(
-            Path("tests/unit", *spec.module_path.parent.parts).glob(f"test_{spec.module_path.stem}*.py")
-        )
-        stages = [[str(path) for path in own], self._tests] if own else [self._tests]
+        package = spec.module_path.parent
+        folder = Path("tests/unit", package)
+        own = [str(path) for path in sorted(folder.glob(f"test_{spec.module_path.stem}*.py"))]
+        near = [path for path in self._tests if Path(path).name == package.name]
+        stages = [stage for stage in (own, near, self._tests) if stage]
         return Child(lambda: try_mutant(module, spec, stages), self._timeout_s)
 
     def _note(self, item: WorkItem, verdict: Verdict) -> None:

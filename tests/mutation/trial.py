@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -17,14 +18,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import construct  # noqa: F401  # imported here so that no child has to
-import hypothesis.strategies
+import hypothesis
 import pytest
-import pytest_asyncio  # noqa: F401  # likewise
-import uvloop  # noqa: F401  # likewise
 from cosmic_ray.work_item import MutationSpec, TestOutcome
 
 from .mutants import Module
+
+PREPARED = (
+    *("construct", "hypothesis.stateful", "hypothesis.strategies", "uvloop"),
+    *("_hypothesis_pytestplugin", "pytest_asyncio.plugin", "pytest_timeout", "xdist.plugin"),
+)
+"""What the tests import and no mutant changes: imported here, so that no child has to."""
 
 MEMORY_LIMIT = 2 << 30
 """Address space of a child: a mutant that fills the memory gets a MemoryError, not the machine."""
@@ -37,6 +41,14 @@ PYTEST_OPTIONS = (
     *("-p", "no:cacheprovider", "-p", "no:faulthandler", f"--timeout={TEST_TIMEOUT_S}"),
     "-Wignore:Module already imported:pytest.PytestAssertRewriteWarning",  # on purpose
 )
+
+
+def prepare(pycache: Path) -> None:
+    """Import and cache in this process whatever saves its children time."""
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(pycache)
+    for name in PREPARED:
+        importlib.import_module(name)
 
 
 class Verdict(NamedTuple):

@@ -34,6 +34,7 @@ from protocol.vio.messages import (
     RdxLayout,
     RdxMessage,
     Subtype,
+    TransferMode,
     Version,
     VersionLayout,
     VersionMessage,
@@ -335,6 +336,17 @@ def _answer(**fields: int) -> bytes:
     return VersionLayout.build(VersionMessage(**values))
 
 
+def test_server_forgets_a_session_that_was_reset() -> None:
+    handshake = _server()
+    handshake.negotiate(_offer())
+    handshake.attributes_agreed(TransferMode.RING)
+    handshake.accept_ring(_registration(), RING)
+    assert (handshake.sid, handshake.version, handshake.xfer_mode, handshake.ring) == (7, (1, 1), 3, RING)
+    handshake.reset()
+    assert (handshake.sid, handshake.version, handshake.xfer_mode, handshake.ring) == (0, NO_VERSION, 0, None)
+    assert handshake.state is ServerState.INIT
+
+
 def test_nothing_is_agreed_before_the_first_message() -> None:
     server, client = ServerHandshake(OWN), ClientHandshake(OWN)
     assert (server.state, server.sid, server.version, server.xfer_mode, server.ring) == (
@@ -469,8 +481,11 @@ def test_client_without_a_ring_is_in_band() -> None:
 
 
 def test_client_forgets_a_lost_session() -> None:
-    handshake = _client(ClientState.AGREED)
-    handshake.register(COOKIE, RING)
+    handshake = _client(ClientState.VERSION)
+    handshake.version_answered(_answer())
+    handshake.step(ClientStep.ATTRIBUTES_AGREED)
+    handshake.registered(handshake.register(COOKIE, RING)[:8] + bytes(7) + b"\x05" + bytes(16))
+    assert (handshake.version, handshake.ring, handshake.ring_ident) == ((3, 1), RING, 5)
     handshake.step(ClientStep.LOSE)
     handshake.reset()
     assert (handshake.state, handshake.version, handshake.ring, handshake.ring_ident) == (

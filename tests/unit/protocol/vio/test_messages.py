@@ -199,6 +199,13 @@ def test_echo_changes_the_subtype_and_clears_what_is_reserved() -> None:
     assert m.echo(message, m.Subtype.NACK) == expected
 
 
+def test_echo_keeps_what_stands_behind_the_fixed_part() -> None:
+    head = "01 {} 0003 00000005 0000000000000001 00000200 00000040 0003 {} 00000001"
+    cookie = "0000000000002000 0000000000008000"
+    message = bytes.fromhex(head.format("01", "a5a5") + cookie)
+    assert m.echo(message, m.Subtype.NACK) == bytes.fromhex(head.format("04", "0000") + cookie)
+
+
 @pytest.mark.parametrize(
     "message", ["07 01 7777 00000001 a5a5a5", "01 01 0005 00000001 a5", "02 01 0042 00000001"]
 )
