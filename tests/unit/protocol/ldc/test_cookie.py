@@ -268,6 +268,16 @@ def test_export_that_cannot_be_changes_nothing(ra: int, length: int, permissions
     assert table.export(0, 16 * PAGE_SIZE, COPY) == [Cookie(0, 16 * PAGE_SIZE)]
 
 
+@pytest.mark.parametrize("npages", [1, 2, 3, 4])
+def test_export_may_end_where_addresses_do(npages: int) -> None:
+    table, _ = make()
+    begin = (1 << 56) - npages * PAGE_SIZE
+    with pytest.raises(LocalProtocolError, match="is no page"):
+        table.export(begin, npages * PAGE_SIZE + 8, COPY)
+    (cookie,) = table.export(begin, npages * PAGE_SIZE, COPY)
+    assert table.resolve(*cookie, COPY) == [(begin, npages * PAGE_SIZE)]
+
+
 def test_full_table_is_refused_until_something_is_revoked() -> None:
     table, _ = make(2)
     first, _second = table.export(0, 8, COPY) + table.export(0, 8, COPY)
@@ -339,6 +349,17 @@ def test_adjacent_pages_are_merged_and_others_are_not() -> None:
         (3 * PAGE_SIZE, 2 * PAGE_SIZE),
         (9 * PAGE_SIZE, PAGE_SIZE - 16),
     ]
+
+
+def test_what_reaches_into_the_next_page_is_not_taken_from_the_first_alone() -> None:
+    table, memory = make()
+    poke(memory, 0, 7 * PAGE_SIZE | COPY)
+    poke(memory, 1, 3 * PAGE_SIZE | COPY)
+    expected = [(7 * PAGE_SIZE + 16, PAGE_SIZE - 16), (3 * PAGE_SIZE, 8)]
+    assert table.resolve(16, PAGE_SIZE - 8, COPY) == expected
+    assert table.resolve(16, PAGE_SIZE - 16, COPY) == expected[:1]
+    poke(memory, 1, 0)
+    assert refused(table, 16, PAGE_SIZE - 8) is HvStatus.ENOMAP
 
 
 def test_first_page_may_be_real_address_zero() -> None:
@@ -426,7 +447,7 @@ def test_other_page_size_is_ebadpgsz(addr: int) -> None:
 # ---------------------------------------------------------------------------------------------------- table
 
 
-@pytest.mark.parametrize("nentries", [-2, 0, 1, 3, 8191])
+@pytest.mark.parametrize("nentries", [-2, 0, 1, 3, 5, 6, 7, 9, 12, 513, 8191])
 def test_number_of_entries_is_a_power_of_two(nentries: int) -> None:
     with pytest.raises(CookieError) as caught:
         MapTable(memoryview(bytearray(8192 * 16)), nentries)
