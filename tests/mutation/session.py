@@ -34,13 +34,16 @@ class Session:
         self._align()
 
     def _align(self) -> None:
-        """Make the file hold these mutants and no others; what is known of one of them is kept."""
-        wanted = {item.job_id for item in self.items}
-        if wanted == {item.job_id for item in self._db.work_items}:
+        """Make the file hold these mutants, beside those of other modules; what is known of them is kept."""
+        before = self._db.work_items
+        others = [item for item in before if item.mutations[0].module_path not in self._modules]
+        items = [*others, *self.items]
+        wanted = {item.job_id for item in items}
+        if wanted == {item.job_id for item in before}:
             return
         known = [(job_id, result) for job_id, result in self._db.results if job_id in wanted]
         self._db.clear()
-        self._db.add_work_items(self.items)
+        self._db.add_work_items(items)
         for job_id, result in known:
             self._db.set_result(job_id, result)
 

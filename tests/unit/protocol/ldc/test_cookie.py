@@ -251,6 +251,7 @@ def test_last_large_page_has_an_address_too() -> None:
     [
         (4, 8, COPY),  # not multiples of 8
         (8, 12, COPY),
+        (4, 4, COPY),
         (0, 0, COPY),  # nothing
         (0, -8, COPY),
         (0, 8, 0),  # an entry without permission is no entry
@@ -369,6 +370,15 @@ def test_first_page_may_be_real_address_zero() -> None:
     assert table.resolve(0, 2 * PAGE_SIZE, COPY) == [(0, 2 * PAGE_SIZE)]
 
 
+def test_an_address_in_the_first_page_is_looked_up_in_the_first_slot() -> None:
+    table, memory = make(1 << 17)
+    for index in (1, 8 * 13, 8 << 13):
+        poke(memory, index, (index + 1) * PAGE_SIZE | COPY)
+    poke(memory, 0, 5 * PAGE_SIZE | COPY)
+    assert table.resolve(8, 8, COPY) == [(5 * PAGE_SIZE + 8, 8)]
+    assert table.resolve(16, 8, COPY) == [(5 * PAGE_SIZE + 16, 8)]
+
+
 def test_table_is_read_anew_at_each_call() -> None:
     table, memory = make()
     (cookie,) = table.export(0, 8, COPY)
@@ -393,7 +403,7 @@ def test_larger_pages_resolve() -> None:
     assert table.resolve(addr, large, COPY) == [(5 * large + 8, large)]
 
 
-@pytest.mark.parametrize(("addr", "length"), [(4, 8), (8, 4), (0, 1), (1, 7), (-8, 8)])
+@pytest.mark.parametrize(("addr", "length"), [(4, 8), (8, 4), (4, 4), (0, 1), (1, 7), (-8, 8)])
 def test_misaligned_is_ebadalign(addr: int, length: int) -> None:
     table, memory = make()
     poke(memory, 0, int(COPY))
@@ -442,6 +452,8 @@ def test_other_page_size_is_ebadpgsz(addr: int) -> None:
     assert refused(table, addr, 8) is HvStatus.EBADPGSZ
     poke(memory, 0, int(COPY) | 2)
     assert refused(table, 0, 8) is HvStatus.EBADPGSZ
+    with pytest.raises(CookieError, match="page size code 2 "):
+        table.resolve(0, 8, COPY)
 
 
 # ---------------------------------------------------------------------------------------------------- table
