@@ -40,6 +40,12 @@ def test_long_message_is_cut_into_full_pieces() -> None:
     ]
 
 
+def test_message_of_full_pieces_ends_with_the_last_of_them() -> None:
+    message = bytes(range(112))
+    assert split_message(message, 1) == [data(1, message[:56], START), data(2, message[56:], STOP)]
+    assert split_stream(message[:96], 1) == [piece(1, message[:48], START), piece(2, message[48:96], STOP)]
+
+
 def test_empty_message_has_no_packets() -> None:
     assert split_message(b"", 1) == []
 
