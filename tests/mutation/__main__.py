@@ -105,8 +105,11 @@ def main() -> int:
     arguments.session.parent.mkdir(parents=True, exist_ok=True)
     if arguments.fresh:
         arguments.session.unlink(missing_ok=True)
-    modules = _expand(arguments.modules or [Path(path) for path in config["modules"]])
-    session = Session(arguments.session, modules, config["tests"])
+    tests = {Path(package): paths for package, paths in config["tests"].items()}
+    modules = _expand(arguments.modules or list(tests))
+    if strangers := {module.parent for module in modules} - set(tests):
+        sys.exit(f"no tests are named for {', '.join(map(str, sorted(strangers)))}")
+    session = Session(arguments.session, modules, tests)
     _run(session, arguments.again, arguments.workers)
     return _judge(session, config["alive-at-most"], arguments.write)
 

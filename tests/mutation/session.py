@@ -9,7 +9,8 @@ import gc
 import json
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from cosmic_ray.work_db import WorkDB
@@ -23,9 +24,12 @@ TIMEOUT_FACTOR = 5
 
 
 class Session:
-    """The mutants of ``modules`` and what is known of them; ``tests`` are files and folders for pytest."""
+    """The mutants of ``modules`` and what is known of them, kept at ``path``.
 
-    def __init__(self, path: Path, modules: list[Path], tests: list[str]) -> None:
+    ``tests`` are the files and folders, by package, that pytest is given for a mutant.
+    """
+
+    def __init__(self, path: Path, modules: list[Path], tests: Mapping[Path, list[str]]) -> None:
         self._modules = {module.path: module for module in map(Module, modules)}
         self._tests = tests
         self._timeout_s = 600.0
@@ -58,10 +62,10 @@ class Session:
         """Run the tests on the modules as they are; return the seconds. Raises: RuntimeError (one fails)."""
         prepare(Path("build/pycache"))
         start = time.monotonic()
-        child = Child(lambda: run_tests(self._tests), self._timeout_s)
-        verdict = child.verdict()
-        if verdict.outcome is not TestOutcome.SURVIVED:
-            raise RuntimeError(f"without any mutant: {verdict.by}")
+        for package in sorted({module.parent for module in self._modules}):
+            verdict = Child(partial(run_tests, self._tests[package]), self._timeout_s).verdict()
+            if verdict.outcome is not TestOutcome.SURVIVED:
+                raise RuntimeError(f"without any mutant: {verdict.by}")
         took = time.monotonic() - start
         self._timeout_s = max(30.0, TIMEOUT_FACTOR * took)
         return took
@@ -104,14 +108,12 @@ class Session:
         return bool(running)
 
     def _start(self, item: WorkItem) -> Child:
-        """Start the trial of one mutant: the module's own tests first, then its package's, then all."""
+        """Start the trial of one mutant: the module's own tests first, then its package's."""
         spec = item.mutations[0]
         module = self._modules[spec.module_path]
         package = spec.module_path.parent
-        folder = Path("tests/unit", package)
-        own = [str(path) for path in sorted(folder.glob(f"test_{spec.module_path.stem}*.py"))]
-        near = [path for path in self._tests if Path(path).name == package.name]
-        stages = [stage for stage in (own, near, self._tests) if stage]
+        own = sorted(Path("tests/unit", package).glob(f"test_{spec.module_path.stem}*.py"))
+        stages = [[str(path) for path in own], self._tests[package]] if own else [self._tests[package]]
         return Child(lambda: try_mutant(module, spec, stages), self._timeout_s)
 
     def _note(self, item: WorkItem, verdict: Verdict) -> None:

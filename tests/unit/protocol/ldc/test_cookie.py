@@ -279,6 +279,12 @@ def test_export_may_end_where_addresses_do(npages: int) -> None:
     assert table.resolve(*cookie, COPY) == [(begin, npages * PAGE_SIZE)]
 
 
+def test_export_takes_every_permission_at_once() -> None:
+    table, memory = make()
+    table.export(0, 8, 0x7F0)
+    assert memory[:8] == (0x7F0).to_bytes(8, "big")
+
+
 def test_full_table_is_refused_until_something_is_revoked() -> None:
     table, _ = make(2)
     first, _second = table.export(0, 8, COPY) + table.export(0, 8, COPY)
@@ -440,8 +446,10 @@ def test_entry_with_an_address_and_no_permission_is_enomap_even_if_none_is_neede
 def test_missing_permission_is_enoaccess(need: Permission) -> None:
     table, memory = make()
     poke(memory, 0, int(COPY))
-    poke(memory, 1, int(Permission.CW))
+    poke(memory, 1, 9 * PAGE_SIZE | Permission.CW)
     assert refused(table, PAGE_SIZE, 8, need) is HvStatus.ENOACCESS
+    with pytest.raises(CookieError, match="permissions 0x400 "):
+        table.resolve(PAGE_SIZE, 8, need)
     assert refused(table, 0, PAGE_SIZE + 8, need) is HvStatus.ENOACCESS
 
 
