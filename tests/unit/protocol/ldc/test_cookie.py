@@ -256,6 +256,8 @@ def test_last_large_page_has_an_address_too() -> None:
         (0, -8, COPY),
         (0, 8, 0),  # an entry without permission is no entry
         (0, 8, 0x800),  # no permission bit
+        (0, 8, COPY | 0x800),  # nor when it comes with others
+        (0, 8, COPY | 1),
         (1 << 56, 8, COPY),  # beyond what an entry can say
         ((1 << 56) - PAGE_SIZE, PAGE_SIZE + 8, COPY),
         (0, 16 * PAGE_SIZE + 8, COPY),  # more pages than the table has
