@@ -483,7 +483,8 @@ def test_data_of_no_known_subtype_is_recorded_and_ignored(stype: int) -> None:
 def test_packet_of_no_known_type_is_recorded_and_ignored() -> None:
     """ERR is defined and never sent."""
     link = stream()
-    assert feed(link, packet(0x10, INFO, 0, 0, 2), piece(3, b"a")) == [ack(1, 3)]
+    assert feed(link, packet(0x10, INFO, RDX, 0, 2), piece(3, b"a")) == [ack(1, 3)]
+    assert events(link) == [StreamReceived(b"a")]
 
 
 # ------------------------------------------------------------------------------------------ loss and disorder
@@ -569,11 +570,11 @@ def session(link: ReliableLink) -> None:
 
 
 def dirty() -> ReliableLink:
-    """Return a link with data unacknowledged, a write half received and an ACK due."""
+    """Return a link with a full window, a write half received and an ACK due."""
     link = stream()
     link.send(PIECE)
     outputs(link)
-    link.send(PIECE)
+    fill(link)
     link.receive_packet(piece(2, b"half", START))
     return link
 
