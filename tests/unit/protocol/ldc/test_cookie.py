@@ -116,7 +116,9 @@ def test_mte_holds_address_permissions_and_page_size() -> None:
     assert build_mte((1 << 56) - PAGE_SIZE, Permission.X) == 0x00FFFFFFFFFFE040
 
 
-@pytest.mark.parametrize(("ra", "code"), [(0x1000, 0), (1 << 56, 0), (-PAGE_SIZE, 0), (PAGE_SIZE, 1)])
+@pytest.mark.parametrize(
+    ("ra", "code"), [(0x1000, 0), (1, 0), (1 << 56, 0), (1 << 57, 0), (-PAGE_SIZE, 0), (PAGE_SIZE, 1)]
+)
 def test_mte_of_no_page_is_refused(ra: int, code: int) -> None:
     with pytest.raises(LocalProtocolError, match="is no page"):
         build_mte(ra, RW, code)
@@ -164,13 +166,23 @@ def test_wrap_from_the_last_slot_starts_a_new_cookie() -> None:
 
 
 def test_search_for_a_slot_goes_on_at_the_start_of_the_table() -> None:
-    table, _ = make(4)
+    table, memory = make(4)
     first = table.export(0, 8, COPY)[0]
     table.export(0, 3 * PAGE_SIZE, COPY)
+    full = bytes(memory)
     table.revoke(first)
     assert table.export(0, 8, COPY) == [first]
     table.revoke(first)
     assert table.export(0, 8, COPY) == [first]  # the slots behind it are all in use
+    assert memory == full
+
+
+def test_many_pages_make_one_cookie_and_are_revoked_at_once() -> None:
+    table, memory = make(1024)
+    cookies = table.export(0, 700 * PAGE_SIZE, COPY)
+    assert cookies == [Cookie(0, 700 * PAGE_SIZE)]
+    table.revoke(cookies[0])
+    assert not any(memory)
 
 
 def test_slot_in_use_starts_a_new_cookie() -> None:
@@ -254,6 +266,7 @@ def test_last_large_page_has_an_address_too() -> None:
         (4, 4, COPY),
         (0, 0, COPY),  # nothing
         (0, -8, COPY),
+        (PAGE_SIZE, -8, COPY),
         (0, 8, 0),  # an entry without permission is no entry
         (0, 8, 0x800),  # no permission bit
         (0, 8, COPY | 0x800),  # nor when it comes with others
@@ -312,6 +325,7 @@ def test_revoked_cookie_no_longer_resolves() -> None:
     [
         Cookie(4 * PAGE_SIZE, 8),  # never exported
         Cookie(0, 5 * PAGE_SIZE),  # longer than what was
+        Cookie(0, 4 * PAGE_SIZE + 1),
         Cookie(0, 0),
         Cookie(0, -8),
         Cookie(16 * PAGE_SIZE, 8),  # outside the table
@@ -402,6 +416,19 @@ def test_reserved_and_software_bits_are_ignored() -> None:
     assert table.resolve(0, 2 * PAGE_SIZE, COPY) == [(2 * PAGE_SIZE, 2 * PAGE_SIZE)]
 
 
+def test_page_size_is_no_permission() -> None:
+    table, memory = make()
+    poke(memory, 0, 7)
+    assert refused(table, 7 << 60, 8, 0) is HvStatus.ENOMAP
+
+
+def test_who_has_mapped_a_page_in_does_not_say_where_it_is() -> None:
+    table, memory = make()
+    struct.pack_into(">QQ", memory, 0, 3 * PAGE_SIZE | COPY, 5 * PAGE_SIZE | COPY)
+    assert table.resolve(8, 8, COPY) == [(3 * PAGE_SIZE + 8, 8)]
+    assert table.page(0) == 3 * PAGE_SIZE | COPY
+
+
 def test_larger_pages_resolve() -> None:
     table, memory = make()
     large = 64 * 1024
@@ -447,6 +474,8 @@ def test_entry_with_an_address_and_no_permission_is_enomap_even_if_none_is_neede
 @pytest.mark.parametrize("need", [Permission.CR, COPY, Permission.R])
 def test_missing_permission_is_enoaccess(need: Permission) -> None:
     table, memory = make()
+    poke(memory, 2, int(Permission.CW))  # of the page at 0
+    assert refused(table, 2 * PAGE_SIZE, 8, need) is HvStatus.ENOACCESS
     poke(memory, 0, int(COPY))
     poke(memory, 1, 9 * PAGE_SIZE | Permission.CW)
     assert refused(table, PAGE_SIZE, 8, need) is HvStatus.ENOACCESS
@@ -460,6 +489,9 @@ def test_other_page_size_is_ebadpgsz(addr: int) -> None:
     table, memory = make()
     poke(memory, 0, int(COPY))
     assert refused(table, addr, 8) is HvStatus.EBADPGSZ
+    if addr >> 60 > PageSizeCode.SIZE_16G:
+        poke(memory, 0, COPY | addr >> 60)  # a size that does not exist is none, though both name it
+        assert refused(table, addr, 8) is HvStatus.EBADPGSZ
     poke(memory, 0, int(COPY) | 2)
     assert refused(table, 0, 8) is HvStatus.EBADPGSZ
     with pytest.raises(CookieError, match="page size code 2 "):
@@ -478,6 +510,7 @@ def test_number_of_entries_is_a_power_of_two(nentries: int) -> None:
 
 def test_table_must_fit_its_memory() -> None:
     MapTable(memoryview(bytearray(32)), 2)
+    MapTable(memoryview(bytearray(48)), 2)  # more memory than it needs is no fault
     with pytest.raises(CookieError) as caught:
         MapTable(memoryview(bytearray(31)), 2)
     assert caught.value.hv_status is HvStatus.ENORADDR

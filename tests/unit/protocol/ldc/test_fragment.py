@@ -101,6 +101,13 @@ def test_message_longer_than_the_limit_is_forgotten_and_its_rest_is_stray() -> N
     assert collector.add(START | STOP | 1, 4, b"y") == b"y"
 
 
+@pytest.mark.parametrize("limit", [111, 112])
+def test_pieces_are_added_up_against_the_limit(limit: int) -> None:
+    collector = Collector(limit)
+    assert collector.add(START | 56, 1, bytes(56)) is Piece.KEPT
+    assert collector.add(56, 2, bytes(56)) is (Piece.KEPT if limit == 112 else Piece.OVERFLOW)
+
+
 @pytest.mark.parametrize("length", [57, 63])
 @pytest.mark.parametrize("flags", [START, START | STOP])
 def test_length_beyond_the_payload_is_an_overflow(flags: int, length: int) -> None:
