@@ -254,6 +254,27 @@ def test_each_step_of_the_handshake_can_meet_a_full_queue(fill: int) -> None:
     assert (link.state, outputs(link)) == (TransportState.READY, [MARK])
 
 
+@pytest.mark.parametrize("step", [1, 2])
+def test_step_that_met_a_full_queue_has_not_begun_a_handshake(step: int) -> None:
+    """The reset forgets it, with the flags of the handshake: up() begins anew."""
+    link = in_state(TransportState.READY)
+    feed(link, packet(CTRL, INFO, 1, payload=b"\x00\x01"))
+    for _ in range(512):
+        link.receive_packet(version_ack() if step == 1 else packet(CTRL, INFO, 2, 1))
+    assert events(link) == [LinkReset("transmit queue full")]
+    link.up()
+    assert outputs(link) == [MARK, packet(CTRL, INFO, 1, payload=b"\x00\x01")]
+
+
+def test_nack_that_cannot_be_sent_before_up_is_no_forced_reset() -> None:
+    """The receive queue is configured only if the link was UP: "reset(no force)"."""
+    link = in_state(TransportState.VREADY)
+    for _ in range(512):
+        link.receive_packet(packet(CTRL, INFO, RDX, 0, 9))
+    assert events(link) == [LinkReset("transmit queue full")]
+    assert outputs(link) == []
+
+
 def version_ack() -> bytes:
     """Return VER ACK 1.0."""
     return packet(CTRL, ACK, 1, payload=b"\x00\x01")

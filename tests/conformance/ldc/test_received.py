@@ -128,6 +128,21 @@ def test_ver_ack_in_vready_must_confirm_the_version() -> None:
     assert reset_by_force(link, "peer agreed to two versions")
 
 
+def test_ver_ack_of_a_lower_version_than_agreed_resets_too() -> None:
+    """Equal it must be, not just no higher."""
+    link = vready()
+    link.receive_packet(version(ACK, 0, 9))
+    assert reset_by_force(link, "peer agreed to two versions")
+
+
+def test_up_does_not_begin_again_after_a_ver_ack_that_nobody_asked_for() -> None:
+    """RTS has been sent: "ldc_up does nothing when a handshake has begun"."""
+    link = ready()
+    assert feed(link, version(ACK)) == [rts()]
+    link.up()
+    assert outputs(link) == []
+
+
 def test_ver_ack_in_up_starts_again() -> None:
     """VER ACK, UP: "peer restarted: treated like any VER in UP (state reset and reprocessed)"."""
     link = responder()

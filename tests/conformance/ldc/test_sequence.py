@@ -94,6 +94,7 @@ def test_rdx_is_checked(seqid: int) -> None:
     [
         (packet(DATA, ACK, 0, 0, 5), numbered(DATA, NACK, 0, 1, 1)),
         (packet(CTRL, ACK, RDX, 0, 5), numbered(CTRL, NACK, RDX, 1, 1)),
+        (packet(DATA, 0x08 | INFO, 0, 0, 5), numbered(DATA, NACK, 0, 1, 1)),  # a bit without a meaning
         (packet(ERR, INFO, 0, 0, 5), numbered(ERR, NACK, 0, 1, 1)),
         (packet(CTRL, INFO, 0x10 | VER, 0, 5), numbered(CTRL, NACK, VER, 1, 1)),  # "the whole ctrl byte"
     ],
