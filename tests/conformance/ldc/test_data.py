@@ -201,6 +201,26 @@ def test_wrong_number_goes_back_to_before_the_current_message() -> None:
     assert events(link) == [MessageReceived(b"a"), MessageReceived(b"whole")]
 
 
+def test_wrong_number_forgets_a_message_that_began_right_after_the_handshake() -> None:
+    """Its packets were not received: it begins again with START, or never."""
+    link = responder()
+    feed(link, data(2, b"be", START))
+    assert feed(link, data(9)) == [numbered(DATA, NACK, 0, 1, 1)]  # ackid 1: before 2
+    assert feed(link, data(2, b"gin", STOP)) == []
+    assert feed(link, data(2, b"whole")) == []
+    assert events(link) == [MessageReceived(b"whole")]
+
+
+def test_wrong_number_goes_back_over_the_end_of_the_numbers() -> None:
+    """The packet before number 0 has number 2**32 - 1."""
+    link = in_state(TransportState.VREADY)
+    feed(link, packet(CTRL, INFO, 2, 1, 0xFFFFFFFE), packet(CTRL, INFO, RDX, 0, 0xFFFFFFFF))
+    link.up()
+    feed(link, data(0, b"be", START), data(7))
+    assert feed(link, data(0, b"whole")) == []
+    assert MessageReceived(b"whole") in events(link)
+
+
 def test_wrong_number_purges_the_receive_queue() -> None:
     """wrong seqid: "purge RXQ (head := tail)"; shown with packets that wait for up()."""
     link = initiator()

@@ -13,6 +13,8 @@ from protocol.ldc.state import RECEIVED, TRANSITIONS, Action, Move, TransportSta
 from tests.support.links import (
     ACK,
     CTRL,
+    DATA,
+    ERR,
     INFO,
     MARK,
     NACK,
@@ -305,6 +307,16 @@ def test_unknown_control_number_is_ignored(ctrl: int) -> None:
     link = responder()
     assert feed(link, packet(CTRL, INFO, ctrl, 0, 2), data(3, b"next")) == []
     assert events(link) == [MessageReceived(b"next")]
+
+
+@pytest.mark.parametrize("type_", [0, ERR, 0x80])
+def test_packet_that_is_neither_control_nor_data_is_ignored(type_: int) -> None:
+    """Only the bits CTRL and DATA have a meaning, whatever the other octets say."""
+    link = responder()
+    refused = (packet(type_, NACK, 0, 0, 2), packet(type_, INFO, VER, payload=b"\x00\x01"))
+    assert feed(link, *refused, packet(type_, INFO, RDX, 0, 1)) == []
+    assert feed(link, packet(DATA, 0x08, 0, 0, 2), data(3)) == []  # a bit without a meaning
+    assert events(link) == [MessageReceived(b"message")]
 
 
 def test_unknown_subtype_is_ignored() -> None:

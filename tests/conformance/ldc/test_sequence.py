@@ -190,6 +190,26 @@ def test_nack_of_data_advances_the_sender() -> None:
     assert outputs(link) == [data(2, b"x")]
 
 
+def test_packets_count_from_zero_after_a_reset_before_any_handshake() -> None:
+    """ "Reset sets both to 0"; seen in the numbers of a NACK."""
+    link = responder()
+    link.send(b"x")
+    feed(link, data(2))
+    link.down()
+    outputs(link)
+    assert feed(link, rdx(9)) == [numbered(CTRL, NACK, RDX, 1, 0)]
+
+
+def test_ver_ack_sets_the_number_received_to_zero() -> None:
+    """Whatever number it has itself: RDX is number 1."""
+    link = ready()
+    link.up()
+    assert outputs(link) == [version(INFO)]
+    assert feed(link, packet(CTRL, ACK, VER, 0, 77, b"\x00\x01\x00\x00")) == [rts()]
+    assert feed(link, rdx()) == []
+    assert link.is_up
+
+
 @pytest.mark.parametrize("make", [responder, initiator])
 def test_reset_sets_both_counters_to_zero(make: Callable[[], Link]) -> None:
     """ "Reset sets both to 0"; the handshake after it starts from there."""
