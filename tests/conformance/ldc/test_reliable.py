@@ -258,15 +258,13 @@ def test_ack_of_a_packet_that_was_not_taken_resets() -> None:
 def test_just_the_packets_that_were_taken_can_be_acknowledged(sent: int, left: int) -> None:
     """ "Pkts between head and tail are yet to be sent": these are the last of those that were queued."""
     taken = max(sent - left, 1)
-    link = stream()
-    link.send(bytes(48 * sent))
-    for _ in range(taken):
-        link.next_output()
-    link.receive_packet(ack(2, taken))
-    assert events(link) == []
-    if taken < sent:
-        link.receive_packet(ack(3, taken + 1))
-        assert reset(link, "peer acknowledged what was not sent")
+    for ackid in (taken, taken + 1):
+        link = stream()
+        link.send(bytes(48 * sent))
+        for _ in range(taken):
+            link.next_output()
+        link.receive_packet(ack(2, ackid))
+        assert link.is_up == (ackid == taken)
 
 
 def test_ack_when_no_packet_was_taken_at_all_resets() -> None:

@@ -23,6 +23,7 @@ from protocol.ldc.cookie import (
     page_shift,
     split_cookie,
 )
+from tests.support.calls import count_calls
 
 RW = Permission.R | Permission.W
 COPY = Permission.CR | Permission.CW
@@ -361,6 +362,32 @@ def test_one_page_resolves_to_its_address() -> None:
     (cookie,) = table.export(0x123 * PAGE_SIZE + 0x208, 512, COPY)
     assert table.resolve(*cookie, Permission.CR) == [(0x123 * PAGE_SIZE + 0x208, 512)]
     assert table.resolve(cookie.addr + 8, 496, int(Permission.CW)) == [(0x123 * PAGE_SIZE + 0x210, 496)]
+
+
+@pytest.mark.parametrize(
+    ("addr", "length"),
+    [
+        (0, 8),
+        (0, PAGE_SIZE),
+        (8, 8),
+        (16, 512),
+        (512, PAGE_SIZE - 512),
+        (PAGE_SIZE - 8, 8),
+        (PAGE_SIZE + 8, 16),
+    ],
+)
+@pytest.mark.parametrize("need", [0, 0x200, 0x400, 0x600])
+def test_one_page_takes_the_short_way(addr: int, length: int, need: int) -> None:
+    """The data path resolves a page for each request: it makes no other call."""
+    table, _ = make(2)
+    table.export(0, 2 * PAGE_SIZE, COPY)
+    assert count_calls(table.resolve, addr, length, need) == 1
+
+
+def test_permission_by_name_costs_no_more_than_its_number() -> None:
+    table, _ = make()
+    table.export(0, PAGE_SIZE, COPY)
+    assert count_calls(table.resolve, 0, 8, COPY) == 1
 
 
 def test_adjacent_pages_are_merged_and_others_are_not() -> None:

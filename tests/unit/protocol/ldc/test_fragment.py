@@ -12,6 +12,7 @@ from protocol.ldc.fragment import (
     split_message,
     split_stream,
 )
+from tests.support.calls import count_calls
 from tests.support.links import START, STOP, data, piece
 
 
@@ -65,6 +66,14 @@ def test_one_piece_message_comes_out_at_once() -> None:
     collector = Collector()
     assert collector.add(START | STOP | 3, 1, b"abcdef") == b"abc"
     assert collector.first_seqid is None
+
+
+@pytest.mark.parametrize("length", [0, 1, 8, 24, 55, 56])
+def test_message_of_one_piece_takes_the_short_way(length: int) -> None:
+    """Nearly every message of a disk is one packet: neither end calls anything else for it."""
+    assert count_calls(Collector().add, START | STOP | length, 1, bytes(56)) == 1
+    if length:
+        assert count_calls(split_message, bytes(length), 1) == 1
 
 
 def test_pieces_are_put_together() -> None:
