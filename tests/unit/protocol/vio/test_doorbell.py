@@ -82,6 +82,7 @@ def test_server_counts_modulo_2_to_the_32() -> None:
     ("doorbell", "reaction"),
     [
         (Doorbell(1, 8, STOPPED, 0), Reaction.RESET),  # no such entry
+        (Doorbell(1, 9, STOPPED, 0), Reaction.RESET),
         (Doorbell(1, 0, 0, 0), Reaction.NACK),  # no such state
         (Doorbell(1, 0, 3, 0), Reaction.NACK),
         (Doorbell(1, 0, STOPPED, 1), Reaction.RESET),  # consumed what was never published
@@ -202,6 +203,7 @@ def test_an_active_server_needs_no_doorbell_for_what_was_not_rung() -> None:
     ("doorbell", "reaction"),
     [
         (Doorbell(1, 8, STOPPED, 0), Reaction.RESET),
+        (Doorbell(1, 9, STOPPED, 0), Reaction.RESET),
         (Doorbell(1, 0, 0, 0), Reaction.NACK),
         (Doorbell(2, 0, STOPPED, 0), Reaction.RESET),  # a doorbell never rung
         (Doorbell(1, 0, STOPPED, 3), Reaction.RESET),  # more completions than requests
@@ -306,3 +308,83 @@ def test_a_server_that_stopped_short_after_our_last_doorbell_needs_no_other() ->
     bell.ring(sleeping=False)
     bell.received(Doorbell(1, 1, STOPPED, 0))  # it has our doorbell, which covers the entry it did not take
     assert bell.ring(sleeping=False) is None
+
+
+def test_client_asks_again_when_the_count_it_was_told_has_wrapped() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(2**32 + 1)
+    bell.consumed(2**32 - 1)
+    assert bell.ring(sleeping=True) == Doorbell(1, 1, STOPPED, 0xFFFFFFFF)
+    bell.received(Doorbell(1, 1, STOPPED, int.from_bytes(b"\xff" * 4, "big")))  # nothing since
+    assert bell.ring(sleeping=True) is None
+    bell.received(Doorbell(1, 1, STOPPED, 0))
+    assert bell.ring(sleeping=True) == Doorbell(2, 1, STOPPED, 0xFFFFFFFF)
+
+
+# -- before the first doorbell, and after many ---------------------------------------------------------------
+
+
+def test_server_says_nothing_before_the_first_doorbell() -> None:
+    bell = ServerDoorbell(polls=True, num_descriptors=8)
+    bell.completed(1)
+    assert bell.due(0, stopping=True) is None
+    assert (bell.asked, bell.looking) == (False, False)
+
+
+def test_client_takes_a_message_from_before_its_first_doorbell() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.received(Doorbell(0, 3, STOPPED, 0))
+    assert bell.ring(sleeping=False) is None
+    bell.received(Doorbell(0, 0, ACTIVE, 0))
+    bell.post(1)
+    assert bell.ring(sleeping=False) is None
+    assert bell.ring(sleeping=True) == Doorbell(1, 1, STOPPED, 0)  # it looks, but was not asked to wake us
+
+
+def test_large_counts_are_compared_by_value() -> None:
+    server = ServerDoorbell(polls=False, num_descriptors=1024)
+    server.completed(1000)
+    server.received(Doorbell(1, 1000, STOPPED, int("1000")))
+    assert server.due(1000, stopping=True) is None
+    client = ClientDoorbell(server_polls=False, num_descriptors=1024)
+    for number in range(1, 1001):
+        client.post(1)
+        assert client.ring(sleeping=False) == Doorbell(number, number, ACTIVE, 0)
+    client.received(Doorbell(int("1000"), 1000, ACTIVE, 1000))
+    assert client.server_looks
+    client.consumed(1000)
+    assert client.ring(sleeping=True) is None
+
+
+# -- what a stopped server has seen --------------------------------------------------------------------------
+
+
+def test_server_that_stopped_ahead_of_us_has_seen_nothing_for_sure() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(1)
+    bell.ring(sleeping=False)
+    bell.post(2)
+    bell.received(Doorbell(1, 5, STOPPED, 0))
+    assert bell.ring(sleeping=False) == Doorbell(2, 3, ACTIVE, 0)
+
+
+def test_server_that_stopped_at_a_high_index_has_seen_what_is_before_it() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=1024)
+    bell.post(1)
+    bell.ring(sleeping=False)
+    bell.post(299)
+    bell.received(Doorbell(1, int("300"), STOPPED, 0))
+    assert bell.ring(sleeping=False) is None
+
+
+def test_two_rings_full_of_new_entries_are_not_told_from_none_either() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=4)
+    bell.post(1)
+    bell.ring(sleeping=False)
+    bell.post(3)
+    bell.consumed(4)
+    bell.post(4)
+    bell.consumed(4)
+    bell.post(1)
+    bell.received(Doorbell(1, 1, STOPPED, 8))
+    assert bell.ring(sleeping=False) == Doorbell(2, 1, ACTIVE, 8)

@@ -144,6 +144,14 @@ def test_a_ring_has_65536_entries_at_most() -> None:
         RingGeometry(65537, 64).validate()
 
 
+def test_an_entry_has_64_to_16384_bytes() -> None:
+    for size in (64, 16384):
+        RingGeometry(1, size).validate()
+    for size in (56, 16392):
+        with pytest.raises(RingError, match=f"descriptors of {size} bytes, .* of 8 from 64 to 16384"):
+            RingGeometry(1, size).validate()
+
+
 @pytest.mark.parametrize("kind", ["I", "b", "?"])
 def test_a_ring_needs_plain_bytes(kind: str) -> None:
     view = memoryview(bytearray(8 * RING.nbytes))
