@@ -14,8 +14,6 @@ PAGE = ROOT / "docs" / "mutants.md"
 KINDS = {
     "equivalent": "does the same for every input",
     "unreachable": "differs only for what cannot be handed to it",
-    "speed": "does the same, slower",
-    "text": "changes a text for people in what nobody relies on",
 }
 """Why a mutant may live."""
 

@@ -49,7 +49,7 @@ def test_the_page_counts_by_module_and_in_all() -> None:
 def test_a_survivor_without_a_reason_is_refused(
     gone: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    entry = {"module": '"a"', "was": '"x"', "now": '["y"]', "kind": '"speed"', "why": '"slow"'}
+    entry = {"module": '"a"', "was": '"x"', "now": '["y"]', "kind": '"equivalent"', "why": '"slow"'}
     entry[gone] = "[]" if gone == "now" else '""'
     path = tmp_path / "survivors.toml"
     path.write_text("[[survivor]]\n" + "\n".join(f"{key} = {value}" for key, value in entry.items()))
