@@ -212,6 +212,26 @@ def test_wrong_number_goes_back_to_before_the_current_message() -> None:
     assert events(link) == [MessageReceived(b"a"), MessageReceived(b"whole")]
 
 
+def test_wrong_number_forgets_a_message_that_began_right_after_the_handshake() -> None:
+    """Its packets were not received: it begins again with START, or never."""
+    link = responder()
+    feed(link, data(2, b"be", START))
+    assert feed(link, data(9)) == [numbered(DATA, NACK, 0, 1, 1)]  # ackid 1: before 2
+    assert feed(link, data(2, b"gin", STOP)) == []
+    assert feed(link, data(2, b"whole")) == []
+    assert events(link) == [MessageReceived(b"whole")]
+
+
+def test_wrong_number_goes_back_over_the_end_of_the_numbers() -> None:
+    """The packet before number 0 has number 2**32 - 1."""
+    link = in_state(TransportState.VREADY)
+    feed(link, packet(CTRL, INFO, 2, 1, 0xFFFFFFFE), packet(CTRL, INFO, RDX, 0, 0xFFFFFFFF))
+    link.up()
+    feed(link, data(0, b"be", START), data(7))
+    assert feed(link, data(0, b"whole")) == []
+    assert MessageReceived(b"whole") in events(link)
+
+
 def test_wrong_number_purges_the_receive_queue() -> None:
     """wrong seqid: "purge RXQ (head := tail)"; shown with packets that wait for up()."""
     link = initiator()
@@ -263,6 +283,27 @@ def test_each_step_of_the_handshake_can_meet_a_full_queue(fill: int) -> None:
     link.receive_packet(steps[fill - 1])
     assert events(link)[-1] == LinkReset("transmit queue full")
     assert (link.state, outputs(link)) == (TransportState.READY, [MARK])
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_step_that_met_a_full_queue_has_not_begun_a_handshake(step: int) -> None:
+    """The reset forgets it, with the flags of the handshake: up() begins anew."""
+    link = in_state(TransportState.READY)
+    feed(link, packet(CTRL, INFO, 1, payload=b"\x00\x01"))
+    for _ in range(512):
+        link.receive_packet(version_ack() if step == 1 else packet(CTRL, INFO, 2, 1))
+    assert events(link) == [LinkReset("transmit queue full")]
+    link.up()
+    assert outputs(link) == [MARK, packet(CTRL, INFO, 1, payload=b"\x00\x01")]
+
+
+def test_nack_that_cannot_be_sent_before_up_is_no_forced_reset() -> None:
+    """The receive queue is configured only if the link was UP: "reset(no force)"."""
+    link = in_state(TransportState.VREADY)
+    for _ in range(512):
+        link.receive_packet(packet(CTRL, INFO, RDX, 0, 9))
+    assert events(link) == [LinkReset("transmit queue full")]
+    assert outputs(link) == []
 
 
 def version_ack() -> bytes:

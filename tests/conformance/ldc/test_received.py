@@ -13,6 +13,8 @@ from protocol.ldc.state import RECEIVED, TRANSITIONS, Action, Move, TransportSta
 from tests.support.links import (
     ACK,
     CTRL,
+    DATA,
+    ERR,
     INFO,
     MARK,
     NACK,
@@ -126,6 +128,21 @@ def test_ver_ack_in_vready_must_confirm_the_version() -> None:
     link = vready()
     link.receive_packet(version(ACK, 1, 1))
     assert reset_by_force(link, "peer agreed to two versions")
+
+
+def test_ver_ack_of_a_lower_version_than_agreed_resets_too() -> None:
+    """Equal it must be, not just no higher."""
+    link = vready()
+    link.receive_packet(version(ACK, 0, 9))
+    assert reset_by_force(link, "peer agreed to two versions")
+
+
+def test_up_does_not_begin_again_after_a_ver_ack_that_nobody_asked_for() -> None:
+    """RTS has been sent: "ldc_up does nothing when a handshake has begun"."""
+    link = ready()
+    assert feed(link, version(ACK)) == [rts()]
+    link.up()
+    assert outputs(link) == []
 
 
 def test_ver_ack_in_up_starts_again() -> None:
@@ -290,6 +307,16 @@ def test_unknown_control_number_is_ignored(ctrl: int) -> None:
     link = responder()
     assert feed(link, packet(CTRL, INFO, ctrl, 0, 2), data(3, b"next")) == []
     assert events(link) == [MessageReceived(b"next")]
+
+
+@pytest.mark.parametrize("type_", [0, ERR, 0x80])
+def test_packet_that_is_neither_control_nor_data_is_ignored(type_: int) -> None:
+    """Only the bits CTRL and DATA have a meaning, whatever the other octets say."""
+    link = responder()
+    refused = (packet(type_, NACK, 0, 0, 2), packet(type_, INFO, VER, payload=b"\x00\x01"))
+    assert feed(link, *refused, packet(type_, INFO, RDX, 0, 1)) == []
+    assert feed(link, packet(DATA, 0x08, 0, 0, 2), data(3)) == []  # a bit without a meaning
+    assert events(link) == [MessageReceived(b"message")]
 
 
 def test_unknown_subtype_is_ignored() -> None:

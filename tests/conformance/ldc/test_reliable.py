@@ -253,6 +253,20 @@ def test_ack_of_a_packet_that_was_not_taken_resets() -> None:
     assert reset(link, "peer acknowledged what was not sent")
 
 
+@pytest.mark.parametrize("sent", range(2, 9))
+@pytest.mark.parametrize("left", range(1, 4))
+def test_just_the_packets_that_were_taken_can_be_acknowledged(sent: int, left: int) -> None:
+    """ "Pkts between head and tail are yet to be sent": these are the last of those that were queued."""
+    taken = max(sent - left, 1)
+    for ackid in (taken, taken + 1):
+        link = stream()
+        link.send(bytes(48 * sent))
+        for _ in range(taken):
+            link.next_output()
+        link.receive_packet(ack(2, ackid))
+        assert link.is_up == (ackid == taken)
+
+
 def test_ack_when_no_packet_was_taken_at_all_resets() -> None:
     """Nothing is outstanding although there is something to send."""
     link = stream()
@@ -480,10 +494,38 @@ def test_data_of_no_known_subtype_is_recorded_and_ignored(stype: int) -> None:
     assert events(link) == [StreamReceived(b"a")]
 
 
+def test_packet_of_no_known_type_is_checked_before_up_as_well() -> None:
+    """It is no data, which alone is discarded unseen."""
+    link = ReliableLink()
+    link.link_state(LinkState.UP)
+    assert feed(link, packet(0x10, INFO, 0, 0, 9)) == [numbered(0x10, NACK, 0, 1, 0)]
+
+
+def test_upper_bits_of_the_control_byte_do_not_count_for_the_dispatch() -> None:
+    """ "ctrl & 0x0f" says what a control packet is."""
+    link = ReliableLink()
+    link.link_state(LinkState.UP)
+    feed(link, version(INFO), rts(mode=RELIABLE), packet(CTRL, INFO, 0x10 | RDX, 0, 1))
+    assert link.is_up
+
+
+def test_acknowledgement_frees_the_window_over_the_end_of_the_numbers() -> None:
+    """One ACK for packets before and after the wrap frees all of them."""
+    link = ReliableLink()
+    link.link_state(LinkState.UP)
+    feed(link, version(INFO), rts(0xFFFFFFFE, RELIABLE), rdx(0xFFFFFFFF))
+    while link.room:
+        link.send(bytes(link.room))
+        outputs(link)
+    link.receive_packet(ack(0, 0))
+    assert link.room == 2 * 48
+
+
 def test_packet_of_no_known_type_is_recorded_and_ignored() -> None:
     """ERR is defined and never sent."""
     link = stream()
-    assert feed(link, packet(0x10, INFO, 0, 0, 2), piece(3, b"a")) == [ack(1, 3)]
+    assert feed(link, packet(0x10, INFO, RDX, 0, 2), piece(3, b"a")) == [ack(1, 3)]
+    assert events(link) == [StreamReceived(b"a")]
 
 
 # ------------------------------------------------------------------------------------------ loss and disorder
@@ -569,11 +611,11 @@ def session(link: ReliableLink) -> None:
 
 
 def dirty() -> ReliableLink:
-    """Return a link with data unacknowledged, a write half received and an ACK due."""
+    """Return a link with a full window, a write half received and an ACK due."""
     link = stream()
     link.send(PIECE)
     outputs(link)
-    link.send(PIECE)
+    fill(link)
     link.receive_packet(piece(2, b"half", START))
     return link
 

@@ -16,6 +16,7 @@ from protocol.ldc.state import TransportState
 from tests.support.links import (
     ACK,
     DATA,
+    ERR,
     INFO,
     MARK,
     NACK,
@@ -27,6 +28,7 @@ from tests.support.links import (
     initiator,
     numbered,
     outputs,
+    packet,
     rdx,
     ready,
     responder,
@@ -285,6 +287,22 @@ def test_control_packets_are_acted_on_while_in_reset() -> None:
     assert events(link) == []
     link.up()
     assert events(link) == [LinkUp()]
+
+
+def test_only_data_makes_what_follows_wait() -> None:
+    """Neither a refusal nor an acknowledgement is data, nor is a packet of a type that nobody sends."""
+    link = quietly_up(packet(DATA, ACK, 0, 0, 2), packet(ERR, INFO, 0, 0, 3))
+    feed(link, packet(DATA, NACK, 0, 0, 4))
+    assert events(link) == [LinkReset("peer refused data")]
+
+
+def test_data_before_the_handshake_is_over_does_not_wait() -> None:
+    """It is discarded at once, as out of reset; the handshake behind it goes on without up()."""
+    link = responder()
+    link.link_state(LinkState.RESET)
+    assert feed(link, data(1), version(INFO), data(1), rts(), rdx()) == ANSWERS
+    link.up()
+    assert events(link) == [LinkReset("peer reset"), LinkUp()]
 
 
 @pytest.mark.parametrize("verb", ["down", "reset"])

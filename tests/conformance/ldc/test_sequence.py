@@ -94,6 +94,7 @@ def test_rdx_is_checked(seqid: int) -> None:
     [
         (packet(DATA, ACK, 0, 0, 5), numbered(DATA, NACK, 0, 1, 1)),
         (packet(CTRL, ACK, RDX, 0, 5), numbered(CTRL, NACK, RDX, 1, 1)),
+        (packet(DATA, 0x08 | INFO, 0, 0, 5), numbered(DATA, NACK, 0, 1, 1)),  # a bit without a meaning
         (packet(ERR, INFO, 0, 0, 5), numbered(ERR, NACK, 0, 1, 1)),
         (packet(CTRL, INFO, 0x10 | VER, 0, 5), numbered(CTRL, NACK, VER, 1, 1)),  # "the whole ctrl byte"
     ],
@@ -187,6 +188,26 @@ def test_nack_of_data_advances_the_sender() -> None:
     assert feed(link, data(9)) == [numbered(DATA, NACK, 0, 1, 1)]
     link.send(b"x")
     assert outputs(link) == [data(2, b"x")]
+
+
+def test_packets_count_from_zero_after_a_reset_before_any_handshake() -> None:
+    """ "Reset sets both to 0"; seen in the numbers of a NACK."""
+    link = responder()
+    link.send(b"x")
+    feed(link, data(2))
+    link.down()
+    outputs(link)
+    assert feed(link, rdx(9)) == [numbered(CTRL, NACK, RDX, 1, 0)]
+
+
+def test_ver_ack_sets_the_number_received_to_zero() -> None:
+    """Whatever number it has itself: RDX is number 1."""
+    link = ready()
+    link.up()
+    assert outputs(link) == [version(INFO)]
+    assert feed(link, packet(CTRL, ACK, VER, 0, 77, b"\x00\x01\x00\x00")) == [rts()]
+    assert feed(link, rdx()) == []
+    assert link.is_up
 
 
 @pytest.mark.parametrize("make", [responder, initiator])

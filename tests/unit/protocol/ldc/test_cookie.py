@@ -23,6 +23,7 @@ from protocol.ldc.cookie import (
     page_shift,
     split_cookie,
 )
+from tests.support.calls import count_calls
 
 RW = Permission.R | Permission.W
 COPY = Permission.CR | Permission.CW
@@ -116,7 +117,9 @@ def test_mte_holds_address_permissions_and_page_size() -> None:
     assert build_mte((1 << 56) - PAGE_SIZE, Permission.X) == 0x00FFFFFFFFFFE040
 
 
-@pytest.mark.parametrize(("ra", "code"), [(0x1000, 0), (1 << 56, 0), (-PAGE_SIZE, 0), (PAGE_SIZE, 1)])
+@pytest.mark.parametrize(
+    ("ra", "code"), [(0x1000, 0), (1, 0), (1 << 56, 0), (1 << 57, 0), (-PAGE_SIZE, 0), (PAGE_SIZE, 1)]
+)
 def test_mte_of_no_page_is_refused(ra: int, code: int) -> None:
     with pytest.raises(LocalProtocolError, match="is no page"):
         build_mte(ra, RW, code)
@@ -164,13 +167,23 @@ def test_wrap_from_the_last_slot_starts_a_new_cookie() -> None:
 
 
 def test_search_for_a_slot_goes_on_at_the_start_of_the_table() -> None:
-    table, _ = make(4)
+    table, memory = make(4)
     first = table.export(0, 8, COPY)[0]
     table.export(0, 3 * PAGE_SIZE, COPY)
+    full = bytes(memory)
     table.revoke(first)
     assert table.export(0, 8, COPY) == [first]
     table.revoke(first)
     assert table.export(0, 8, COPY) == [first]  # the slots behind it are all in use
+    assert memory == full
+
+
+def test_many_pages_make_one_cookie_and_are_revoked_at_once() -> None:
+    table, memory = make(1024)
+    cookies = table.export(0, 700 * PAGE_SIZE, COPY)
+    assert cookies == [Cookie(0, 700 * PAGE_SIZE)]
+    table.revoke(cookies[0])
+    assert not any(memory)
 
 
 def test_slot_in_use_starts_a_new_cookie() -> None:
@@ -251,10 +264,14 @@ def test_last_large_page_has_an_address_too() -> None:
     [
         (4, 8, COPY),  # not multiples of 8
         (8, 12, COPY),
+        (4, 4, COPY),
         (0, 0, COPY),  # nothing
         (0, -8, COPY),
+        (PAGE_SIZE, -8, COPY),
         (0, 8, 0),  # an entry without permission is no entry
         (0, 8, 0x800),  # no permission bit
+        (0, 8, COPY | 0x800),  # nor when it comes with others
+        (0, 8, COPY | 1),
         (1 << 56, 8, COPY),  # beyond what an entry can say
         ((1 << 56) - PAGE_SIZE, PAGE_SIZE + 8, COPY),
         (0, 16 * PAGE_SIZE + 8, COPY),  # more pages than the table has
@@ -266,6 +283,22 @@ def test_export_that_cannot_be_changes_nothing(ra: int, length: int, permissions
         table.export(ra, length, permissions)
     assert not any(memory)
     assert table.export(0, 16 * PAGE_SIZE, COPY) == [Cookie(0, 16 * PAGE_SIZE)]
+
+
+@pytest.mark.parametrize("npages", [1, 2, 3, 4])
+def test_export_may_end_where_addresses_do(npages: int) -> None:
+    table, _ = make()
+    begin = (1 << 56) - npages * PAGE_SIZE
+    with pytest.raises(LocalProtocolError, match="is no page"):
+        table.export(begin, npages * PAGE_SIZE + 8, COPY)
+    (cookie,) = table.export(begin, npages * PAGE_SIZE, COPY)
+    assert table.resolve(*cookie, COPY) == [(begin, npages * PAGE_SIZE)]
+
+
+def test_export_takes_every_permission_at_once() -> None:
+    table, memory = make()
+    table.export(0, 8, 0x7F0)
+    assert memory[:8] == (0x7F0).to_bytes(8, "big")
 
 
 def test_full_table_is_refused_until_something_is_revoked() -> None:
@@ -293,6 +326,7 @@ def test_revoked_cookie_no_longer_resolves() -> None:
     [
         Cookie(4 * PAGE_SIZE, 8),  # never exported
         Cookie(0, 5 * PAGE_SIZE),  # longer than what was
+        Cookie(0, 4 * PAGE_SIZE + 1),
         Cookie(0, 0),
         Cookie(0, -8),
         Cookie(16 * PAGE_SIZE, 8),  # outside the table
@@ -330,6 +364,32 @@ def test_one_page_resolves_to_its_address() -> None:
     assert table.resolve(cookie.addr + 8, 496, int(Permission.CW)) == [(0x123 * PAGE_SIZE + 0x210, 496)]
 
 
+@pytest.mark.parametrize(
+    ("addr", "length"),
+    [
+        (0, 8),
+        (0, PAGE_SIZE),
+        (8, 8),
+        (16, 512),
+        (512, PAGE_SIZE - 512),
+        (PAGE_SIZE - 8, 8),
+        (PAGE_SIZE + 8, 16),
+    ],
+)
+@pytest.mark.parametrize("need", [0, 0x200, 0x400, 0x600])
+def test_one_page_takes_the_short_way(addr: int, length: int, need: int) -> None:
+    """The data path resolves a page for each request: it makes no other call."""
+    table, _ = make(2)
+    table.export(0, 2 * PAGE_SIZE, COPY)
+    assert count_calls(table.resolve, addr, length, need) == 1
+
+
+def test_permission_by_name_costs_no_more_than_its_number() -> None:
+    table, _ = make()
+    table.export(0, PAGE_SIZE, COPY)
+    assert count_calls(table.resolve, 0, 8, COPY) == 1
+
+
 def test_adjacent_pages_are_merged_and_others_are_not() -> None:
     table, memory = make()
     for index, page in enumerate((7, 8, 3, 4, 9)):
@@ -341,11 +401,31 @@ def test_adjacent_pages_are_merged_and_others_are_not() -> None:
     ]
 
 
+def test_what_reaches_into_the_next_page_is_not_taken_from_the_first_alone() -> None:
+    table, memory = make()
+    poke(memory, 0, 7 * PAGE_SIZE | COPY)
+    poke(memory, 1, 3 * PAGE_SIZE | COPY)
+    expected = [(7 * PAGE_SIZE + 16, PAGE_SIZE - 16), (3 * PAGE_SIZE, 8)]
+    assert table.resolve(16, PAGE_SIZE - 8, COPY) == expected
+    assert table.resolve(16, PAGE_SIZE - 16, COPY) == expected[:1]
+    poke(memory, 1, 0)
+    assert refused(table, 16, PAGE_SIZE - 8) is HvStatus.ENOMAP
+
+
 def test_first_page_may_be_real_address_zero() -> None:
     table, memory = make()
     poke(memory, 0, int(COPY))
     poke(memory, 1, PAGE_SIZE | COPY)
     assert table.resolve(0, 2 * PAGE_SIZE, COPY) == [(0, 2 * PAGE_SIZE)]
+
+
+def test_an_address_in_the_first_page_is_looked_up_in_the_first_slot() -> None:
+    table, memory = make(1 << 17)
+    for index in (1, 8 * 13, 8 << 13):
+        poke(memory, index, (index + 1) * PAGE_SIZE | COPY)
+    poke(memory, 0, 5 * PAGE_SIZE | COPY)
+    assert table.resolve(8, 8, COPY) == [(5 * PAGE_SIZE + 8, 8)]
+    assert table.resolve(16, 8, COPY) == [(5 * PAGE_SIZE + 16, 8)]
 
 
 def test_table_is_read_anew_at_each_call() -> None:
@@ -363,6 +443,19 @@ def test_reserved_and_software_bits_are_ignored() -> None:
     assert table.resolve(0, 2 * PAGE_SIZE, COPY) == [(2 * PAGE_SIZE, 2 * PAGE_SIZE)]
 
 
+def test_page_size_is_no_permission() -> None:
+    table, memory = make()
+    poke(memory, 0, 7)
+    assert refused(table, 7 << 60, 8, 0) is HvStatus.ENOMAP
+
+
+def test_who_has_mapped_a_page_in_does_not_say_where_it_is() -> None:
+    table, memory = make()
+    struct.pack_into(">QQ", memory, 0, 3 * PAGE_SIZE | COPY, 5 * PAGE_SIZE | COPY)
+    assert table.resolve(8, 8, COPY) == [(3 * PAGE_SIZE + 8, 8)]
+    assert table.page(0) == 3 * PAGE_SIZE | COPY
+
+
 def test_larger_pages_resolve() -> None:
     table, memory = make()
     large = 64 * 1024
@@ -372,7 +465,7 @@ def test_larger_pages_resolve() -> None:
     assert table.resolve(addr, large, COPY) == [(5 * large + 8, large)]
 
 
-@pytest.mark.parametrize(("addr", "length"), [(4, 8), (8, 4), (0, 1), (1, 7), (-8, 8)])
+@pytest.mark.parametrize(("addr", "length"), [(4, 8), (8, 4), (4, 4), (0, 1), (1, 7), (-8, 8)])
 def test_misaligned_is_ebadalign(addr: int, length: int) -> None:
     table, memory = make()
     poke(memory, 0, int(COPY))
@@ -408,9 +501,13 @@ def test_entry_with_an_address_and_no_permission_is_enomap_even_if_none_is_neede
 @pytest.mark.parametrize("need", [Permission.CR, COPY, Permission.R])
 def test_missing_permission_is_enoaccess(need: Permission) -> None:
     table, memory = make()
+    poke(memory, 2, int(Permission.CW))  # of the page at 0
+    assert refused(table, 2 * PAGE_SIZE, 8, need) is HvStatus.ENOACCESS
     poke(memory, 0, int(COPY))
-    poke(memory, 1, int(Permission.CW))
+    poke(memory, 1, 9 * PAGE_SIZE | Permission.CW)
     assert refused(table, PAGE_SIZE, 8, need) is HvStatus.ENOACCESS
+    with pytest.raises(CookieError, match="permissions 0x400 "):
+        table.resolve(PAGE_SIZE, 8, need)
     assert refused(table, 0, PAGE_SIZE + 8, need) is HvStatus.ENOACCESS
 
 
@@ -419,14 +516,19 @@ def test_other_page_size_is_ebadpgsz(addr: int) -> None:
     table, memory = make()
     poke(memory, 0, int(COPY))
     assert refused(table, addr, 8) is HvStatus.EBADPGSZ
+    if addr >> 60 > PageSizeCode.SIZE_16G:
+        poke(memory, 0, COPY | addr >> 60)  # a size that does not exist is none, though both name it
+        assert refused(table, addr, 8) is HvStatus.EBADPGSZ
     poke(memory, 0, int(COPY) | 2)
     assert refused(table, 0, 8) is HvStatus.EBADPGSZ
+    with pytest.raises(CookieError, match="page size code 2 "):
+        table.resolve(0, 8, COPY)
 
 
 # ---------------------------------------------------------------------------------------------------- table
 
 
-@pytest.mark.parametrize("nentries", [-2, 0, 1, 3, 8191])
+@pytest.mark.parametrize("nentries", [-2, 0, 1, 3, 5, 6, 7, 9, 12, 513, 8191])
 def test_number_of_entries_is_a_power_of_two(nentries: int) -> None:
     with pytest.raises(CookieError) as caught:
         MapTable(memoryview(bytearray(8192 * 16)), nentries)
@@ -435,6 +537,7 @@ def test_number_of_entries_is_a_power_of_two(nentries: int) -> None:
 
 def test_table_must_fit_its_memory() -> None:
     MapTable(memoryview(bytearray(32)), 2)
+    MapTable(memoryview(bytearray(48)), 2)  # more memory than it needs is no fault
     with pytest.raises(CookieError) as caught:
         MapTable(memoryview(bytearray(31)), 2)
     assert caught.value.hv_status is HvStatus.ENORADDR

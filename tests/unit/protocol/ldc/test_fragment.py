@@ -12,6 +12,7 @@ from protocol.ldc.fragment import (
     split_message,
     split_stream,
 )
+from tests.support.calls import count_calls
 from tests.support.links import START, STOP, data, piece
 
 
@@ -67,6 +68,14 @@ def test_one_piece_message_comes_out_at_once() -> None:
     assert collector.first_seqid is None
 
 
+@pytest.mark.parametrize("length", [0, 1, 8, 24, 55, 56])
+def test_message_of_one_piece_takes_the_short_way(length: int) -> None:
+    """Nearly every message of a disk is one packet: neither end calls anything else for it."""
+    assert count_calls(Collector().add, START | STOP | length, 1, bytes(56)) == 1
+    if length:
+        assert count_calls(split_message, bytes(length), 1) == 1
+
+
 def test_pieces_are_put_together() -> None:
     collector = Collector()
     assert collector.add(START | 4, 7, b"abcd") is Piece.KEPT
@@ -99,6 +108,13 @@ def test_message_longer_than_the_limit_is_forgotten_and_its_rest_is_stray() -> N
     assert collector.add(1, 2, b"9") is Piece.OVERFLOW
     assert collector.add(STOP | 1, 3, b"x") is Piece.STRAY
     assert collector.add(START | STOP | 1, 4, b"y") == b"y"
+
+
+@pytest.mark.parametrize("limit", [111, 112])
+def test_pieces_are_added_up_against_the_limit(limit: int) -> None:
+    collector = Collector(limit)
+    assert collector.add(START | 56, 1, bytes(56)) is Piece.KEPT
+    assert collector.add(56, 2, bytes(56)) is (Piece.KEPT if limit == 112 else Piece.OVERFLOW)
 
 
 @pytest.mark.parametrize("length", [57, 63])

@@ -19,12 +19,13 @@ from protocol.ldc.events import (
     StreamReceived,
 )
 from protocol.ldc.fragment import QUEUE_ENTRIES, QUEUE_PACKETS
-from protocol.ldc.handshake import INIT_SEQID, UNCHECKED, VERSIONS
+from protocol.ldc.handshake import INIT_SEQID, UNCHECKED, VERSIONS, HandshakeLink
 from protocol.ldc.hypervisor import CopyDirection, FastTrap, InterruptState
 from protocol.ldc.link import Link
 from protocol.ldc.raw import RawLink
 from protocol.ldc.reliable import ReliableLink
 from protocol.ldc.state import STATUS, Handshake, LinkStatus, TransportFlag, TransportState
+from protocol.ldc.transport import Transport
 
 NUMBERS: list[tuple[type[IntEnum | IntFlag], dict[str, int]]] = [
     (LinkStatus, {"INIT": 1, "OPEN": 2, "READY": 3, "UP": 4}),
@@ -136,3 +137,8 @@ def test_every_state_has_a_status() -> None:
 
 def test_each_mode_has_its_number() -> None:
     assert [int(kind.mode) for kind in (RawLink, Link, ReliableLink)] == [0, 1, 3]
+
+
+def test_a_mode_says_what_up_and_packets_do() -> None:
+    assert Transport.__abstractmethods__ == {"receive_packet", "_begin", "_process"}
+    assert HandshakeLink.__abstractmethods__ == {"_process"}

@@ -93,6 +93,39 @@ def test_too_many_unanswered_messages_are_a_full_reset() -> None:
     assert len(queue) == 2
 
 
+@pytest.mark.parametrize("limit", [2, 300])
+def test_messages_for_no_descriptor_are_bounded_too(limit: int) -> None:
+    queue = AnswerQueue()
+    for _ in range(limit):
+        queue.append(b"answer")
+    with pytest.raises(RingError, match=f"{limit} messages are unanswered") as caught:
+        queue.open(MESSAGES[0], [], limit)
+    assert caught.value.reaction is Reaction.RESET
+    queue.append(b"one more of ours")
+    with pytest.raises(RingError, match="unanswered already"):
+        queue.open(MESSAGES[0], [], limit)
+
+
+def test_answers_of_our_own_are_no_batch() -> None:
+    queue = AnswerQueue()
+    first = queue.open(MESSAGES[0], [0], 8)
+    queue.append(b"ours")
+    last = queue.open(MESSAGES[1], [1], 8)
+    queue.complete(first, 0)
+    assert list(queue.ready()) == [ACKS[0], b"ours"]
+    queue.complete(last, 1)
+    assert list(queue.ready()) == [ACKS[1]]
+
+
+def test_an_answer_of_our_own_that_goes_out_leaves_every_batch_alone() -> None:
+    queue = AnswerQueue()
+    queue.append(b"ours")
+    batch = queue.open(MESSAGES[0], [0], 8)
+    assert list(queue.ready()) == [b"ours"]
+    queue.complete(batch, 0)
+    assert list(queue.ready()) == [ACKS[0]]
+
+
 def test_no_more_descriptors_are_in_progress_than_there_are() -> None:
     """Else a few thousand messages, each for a whole ring, would fill the server's memory."""
     queue = AnswerQueue()
@@ -109,3 +142,13 @@ def test_no_more_descriptors_are_in_progress_than_there_are() -> None:
         queue.open(MESSAGES[3], [2], 8)
     assert list(queue.drained()) == [b"nack"]
     queue.open(MESSAGES[0], range(8), 8)
+    with pytest.raises(RingError, match="more than 8 descriptors"):
+        queue.open(MESSAGES[1], [0], 8)
+
+
+def test_descriptors_in_progress_are_added_up() -> None:
+    queue = AnswerQueue()
+    queue.open(MESSAGES[0], range(5), 8)
+    with pytest.raises(RingError):
+        queue.open(MESSAGES[1], range(4), 8)  # 5 + 4, whatever their bits have in common
+    queue.open(MESSAGES[1], range(3), 8)

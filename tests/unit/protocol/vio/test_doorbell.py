@@ -82,6 +82,7 @@ def test_server_counts_modulo_2_to_the_32() -> None:
     ("doorbell", "reaction"),
     [
         (Doorbell(1, 8, STOPPED, 0), Reaction.RESET),  # no such entry
+        (Doorbell(1, 9, STOPPED, 0), Reaction.RESET),
         (Doorbell(1, 0, 0, 0), Reaction.NACK),  # no such state
         (Doorbell(1, 0, 3, 0), Reaction.NACK),
         (Doorbell(1, 0, STOPPED, 1), Reaction.RESET),  # consumed what was never published
@@ -202,6 +203,7 @@ def test_an_active_server_needs_no_doorbell_for_what_was_not_rung() -> None:
     ("doorbell", "reaction"),
     [
         (Doorbell(1, 8, STOPPED, 0), Reaction.RESET),
+        (Doorbell(1, 9, STOPPED, 0), Reaction.RESET),
         (Doorbell(1, 0, 0, 0), Reaction.NACK),
         (Doorbell(2, 0, STOPPED, 0), Reaction.RESET),  # a doorbell never rung
         (Doorbell(1, 0, STOPPED, 3), Reaction.RESET),  # more completions than requests
@@ -231,3 +233,158 @@ def test_a_count_beyond_ours_or_before_the_last_is_a_fault(completions: int) -> 
     bell.received(Doorbell(1, 2, ProcState.ACTIVE, 3))
     with pytest.raises(RingError, match="9 published"):
         bell.received(Doorbell(2, 2, ProcState.ACTIVE, completions))
+
+
+# -- counts near 2**32, and rings that have gone round ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("published", "consumed", "refused"),
+    [
+        (0xFFFFFFFF, 5, 0),  # the whole range is unconsumed: still before the last
+        (0x1_0000_0002, 0xFFFFFFFE, 0xFFFFFFFD),  # one before the last, published has wrapped
+        (0x1_0000_0002, 0xFFFFFFFE, 3),  # one beyond ours
+    ],
+)
+def test_counts_are_compared_modulo_2_to_the_32(published: int, consumed: int, refused: int) -> None:
+    bell = ServerDoorbell(polls=True, num_descriptors=4)
+    bell.completed(consumed)
+    bell.received(Doorbell(1, 0, ACTIVE, consumed))
+    bell.completed(published - consumed)
+    with pytest.raises(RingError, match=f"{refused} completions consumed"):
+        bell.received(Doorbell(2, 0, ACTIVE, refused))
+    bell.received(Doorbell(3, 0, ACTIVE, consumed))  # the same again is no fault
+    bell.received(Doorbell(4, 0, ACTIVE, published % 2**32))
+
+
+def test_client_counts_modulo_2_to_the_32() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(2**32 + 1)
+    bell.consumed(2**32 - 1)
+    assert bell.ring(sleeping=False) == Doorbell(1, 1, ACTIVE, 0xFFFFFFFF)
+    bell.consumed(1)
+    bell.post(1)
+    bell.received(Doorbell(1, 1, STOPPED, 0xFFFFFFFF))
+    assert bell.ring(sleeping=True) == Doorbell(2, 2, STOPPED, 0)
+    bell.received(Doorbell(2, 2, STOPPED, 0))  # a mere stop notice: our wish still stands
+    assert bell.ring(sleeping=True) is None
+    bell.received(Doorbell(2, 2, STOPPED, 1))
+    assert bell.ring(sleeping=True) == Doorbell(3, 2, STOPPED, 0)
+
+
+def test_a_client_that_was_told_of_some_is_still_to_be_told_of_the_next() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(3)
+    bell.consumed(2)
+    assert bell.ring(sleeping=True) == Doorbell(1, 3, STOPPED, 2)
+    bell.received(Doorbell(1, 3, STOPPED, 2))  # nothing since: our wish still stands
+    assert bell.ring(sleeping=True) is None
+
+
+def test_client_takes_every_count_up_to_that_of_its_requests() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(1)
+    bell.ring(sleeping=True)
+    with pytest.raises(RingError, match="4294967295 completions of 1 requests"):
+        bell.received(Doorbell(1, 1, STOPPED, 0xFFFFFFFF))
+    with pytest.raises(RingError, match="2 completions of 1 requests"):
+        bell.received(Doorbell(1, 1, STOPPED, 2))
+    bell.received(Doorbell(1, 1, STOPPED, 1))
+
+
+def test_a_server_that_stopped_past_the_end_of_the_ring_has_seen_the_rest() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(7)
+    assert bell.ring(sleeping=False) == Doorbell(1, 7, ACTIVE, 0)
+    bell.consumed(7)
+    bell.post(1)
+    bell.received(Doorbell(1, 0, STOPPED, 8))
+    assert bell.ring(sleeping=False) is None
+
+
+def test_a_server_that_stopped_short_after_our_last_doorbell_needs_no_other() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(2)
+    bell.ring(sleeping=False)
+    bell.received(Doorbell(1, 1, STOPPED, 0))  # it has our doorbell, which covers the entry it did not take
+    assert bell.ring(sleeping=False) is None
+
+
+def test_client_asks_again_when_the_count_it_was_told_has_wrapped() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(2**32 + 1)
+    bell.consumed(2**32 - 1)
+    assert bell.ring(sleeping=True) == Doorbell(1, 1, STOPPED, 0xFFFFFFFF)
+    bell.received(Doorbell(1, 1, STOPPED, int.from_bytes(b"\xff" * 4, "big")))  # nothing since
+    assert bell.ring(sleeping=True) is None
+    bell.received(Doorbell(1, 1, STOPPED, 0))
+    assert bell.ring(sleeping=True) == Doorbell(2, 1, STOPPED, 0xFFFFFFFF)
+
+
+# -- before the first doorbell, and after many ---------------------------------------------------------------
+
+
+def test_server_says_nothing_before_the_first_doorbell() -> None:
+    bell = ServerDoorbell(polls=True, num_descriptors=8)
+    bell.completed(1)
+    assert bell.due(0, stopping=True) is None
+    assert (bell.asked, bell.looking) == (False, False)
+
+
+def test_client_takes_a_message_from_before_its_first_doorbell() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.received(Doorbell(0, 3, STOPPED, 0))
+    assert bell.ring(sleeping=False) is None
+    bell.received(Doorbell(0, 0, ACTIVE, 0))
+    bell.post(1)
+    assert bell.ring(sleeping=False) is None
+    assert bell.ring(sleeping=True) == Doorbell(1, 1, STOPPED, 0)  # it looks, but was not asked to wake us
+
+
+def test_large_counts_are_compared_by_value() -> None:
+    server = ServerDoorbell(polls=False, num_descriptors=1024)
+    server.completed(1000)
+    server.received(Doorbell(1, 1000, STOPPED, int("1000")))
+    assert server.due(1000, stopping=True) is None
+    client = ClientDoorbell(server_polls=False, num_descriptors=1024)
+    for number in range(1, 1001):
+        client.post(1)
+        assert client.ring(sleeping=False) == Doorbell(number, number, ACTIVE, 0)
+    client.received(Doorbell(int("1000"), 1000, ACTIVE, 1000))
+    assert client.server_looks
+    client.consumed(1000)
+    assert client.ring(sleeping=True) is None
+
+
+# -- what a stopped server has seen --------------------------------------------------------------------------
+
+
+def test_server_that_stopped_ahead_of_us_has_seen_nothing_for_sure() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=8)
+    bell.post(1)
+    bell.ring(sleeping=False)
+    bell.post(2)
+    bell.received(Doorbell(1, 5, STOPPED, 0))
+    assert bell.ring(sleeping=False) == Doorbell(2, 3, ACTIVE, 0)
+
+
+def test_server_that_stopped_at_a_high_index_has_seen_what_is_before_it() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=1024)
+    bell.post(1)
+    bell.ring(sleeping=False)
+    bell.post(299)
+    bell.received(Doorbell(1, int("300"), STOPPED, 0))
+    assert bell.ring(sleeping=False) is None
+
+
+def test_two_rings_full_of_new_entries_are_not_told_from_none_either() -> None:
+    bell = ClientDoorbell(server_polls=True, num_descriptors=4)
+    bell.post(1)
+    bell.ring(sleeping=False)
+    bell.post(3)
+    bell.consumed(4)
+    bell.post(4)
+    bell.consumed(4)
+    bell.post(1)
+    bell.received(Doorbell(1, 1, STOPPED, 8))
+    assert bell.ring(sleeping=False) == Doorbell(2, 1, ACTIVE, 8)

@@ -47,7 +47,9 @@ def test_ranges_include_both_ends_and_wrap(start: int, end: int, indices: list[i
     assert RING.span(start, end) == len(indices)
 
 
-@pytest.mark.parametrize(("start", "end"), [(4, 0), (0, 4), (0, -1), (-1, 0), (0xFFFFFFFF, 0)])
+@pytest.mark.parametrize(
+    ("start", "end"), [(4, 0), (0, 4), (5, 0), (0, 5), (0, -1), (-1, 0), (0xFFFFFFFF, 0)]
+)
 def test_an_index_outside_the_ring_is_a_full_reset(start: int, end: int) -> None:
     with pytest.raises(RingError) as caught:
         RING.check_range(start, end)
@@ -127,6 +129,35 @@ def test_only_a_ready_entry_can_be_taken(state: int) -> None:
         server.take(1)
     assert caught.value.reaction is Reaction.RESET
     assert memory[64] == state
+
+
+def test_only_done_is_done() -> None:
+    memory, client, _ = _pair()
+    for state in range(256):
+        memory[64] = state
+        assert client.is_done(1) == (state == 4)
+
+
+def test_a_ring_has_65536_entries_at_most() -> None:
+    RingGeometry(65536, 64).validate()
+    with pytest.raises(RingError, match="65537 descriptors, must be 1 to 65536"):
+        RingGeometry(65537, 64).validate()
+
+
+def test_an_entry_has_64_to_16384_bytes() -> None:
+    for size in (64, 16384):
+        RingGeometry(1, size).validate()
+    for size in (56, 16392):
+        with pytest.raises(RingError, match=f"descriptors of {size} bytes, .* of 8 from 64 to 16384"):
+            RingGeometry(1, size).validate()
+
+
+@pytest.mark.parametrize("kind", ["I", "b", "?"])
+def test_a_ring_needs_plain_bytes(kind: str) -> None:
+    view = memoryview(bytearray(8 * RING.nbytes))
+    ImportedRing(view, RING)  # more than it needs is no fault
+    with pytest.raises(LocalProtocolError):
+        ImportedRing(view.cast(kind), RING)  # type: ignore[call-overload]  # any code that a test names
 
 
 def test_a_ring_needs_writable_bytes_enough() -> None:

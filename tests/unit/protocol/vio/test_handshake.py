@@ -34,6 +34,7 @@ from protocol.vio.messages import (
     RdxLayout,
     RdxMessage,
     Subtype,
+    TransferMode,
     Version,
     VersionLayout,
     VersionMessage,
@@ -82,12 +83,28 @@ def test_a_server_answers_a_version(offered: tuple[int, int], answer: tuple[bool
         ((1, 0), (1, 2), None),
         ((2, 0), (3, 1), (1, 2)),
         ((0, 1), (3, 1), None),
+        ((3, 1), (1, 2), None),  # a server that asks for more than was refused: never up again
     ],
 )
 def test_a_client_goes_down_after_a_nack(
     answer: tuple[int, int], offered: tuple[int, int], lower: tuple[int, int] | None
 ) -> None:
     assert lower_version(Version(*answer), Version(*offered), OWN) == lower
+
+
+def test_a_nack_with_no_version_ends_it_even_for_a_client_that_knows_major_0() -> None:
+    assert lower_version(Version(0, 0), Version(1, 0), (Version(1, 0), Version(0, 5))) is None
+    assert lower_version(Version(0, 1), Version(1, 0), (Version(1, 0), Version(0, 5))) == (0, 5)
+
+
+def test_version_numbers_use_all_their_16_bits() -> None:
+    own = (Version(0x8000, 2),)
+    offer = VersionLayout.parse(VersionLayout.build(VersionMessage(major=0x8000, minor=1, dev_class=3)))
+    assert answer_version(Version(offer.major, offer.minor), own) == (True, (0x8000, 1))
+    client = ClientHandshake(own)
+    client.step(ClientStep.LINK_UP)
+    client.start(9)
+    assert client.version_answered(_answer(major=0x8000, minor=1)) is None
 
 
 # -- tables --------------------------------------------------------------------------------------------------
@@ -132,6 +149,11 @@ def test_a_client_takes_the_steps_of_the_table_and_no_others(state: ClientState,
         with pytest.raises(LocalProtocolError):
             handshake.step(step)
         assert handshake.state is state
+
+
+def test_a_client_loses_what_has_begun_and_nothing_else() -> None:
+    losable = {state for state, step in CLIENT_STEPS if step is ClientStep.LOSE}
+    assert losable == set(ClientState) - {ClientState.DOWN, ClientState.LOST}
 
 
 # -- server --------------------------------------------------------------------------------------------------
@@ -181,6 +203,8 @@ def test_session_id_is_looked_at_from_the_version_on() -> None:
     handshake.expect(MessageType.CTRL, Subtype.INFO, Envelope.ATTR_INFO, 7)
     with pytest.raises(SequenceError, match="session id"):
         handshake.expect(MessageType.CTRL, Subtype.INFO, Envelope.ATTR_INFO, 8)
+    handshake.sid = int.from_bytes(b"\xff" * 4, "big")
+    handshake.expect(MessageType.CTRL, Subtype.INFO, Envelope.ATTR_INFO, 0xFFFFFFFF)
 
 
 @pytest.mark.parametrize("state", ServerState)
@@ -208,6 +232,8 @@ def test_version_info_in_mid_session_restarts() -> None:
     assert not _server(ServerState.RING).restarts(MessageType.CTRL, Subtype.ACK, Envelope.VER_INFO)
     assert not _server(ServerState.RING).restarts(MessageType.DATA, Subtype.INFO, Envelope.VER_INFO)
     assert not _server(ServerState.RING).restarts(MessageType.CTRL, Subtype.INFO, Envelope.RDX)
+    for place in range(3):
+        assert not _server(ServerState.RING).restarts(*(0 if n == place else info[n] for n in range(3)))
 
 
 def _registration(**fields: object) -> bytes:
@@ -319,6 +345,35 @@ def _answer(**fields: int) -> bytes:
     return VersionLayout.build(VersionMessage(**values))
 
 
+def test_server_forgets_a_session_that_was_reset() -> None:
+    handshake = _server()
+    handshake.negotiate(_offer())
+    handshake.attributes_agreed(TransferMode.RING)
+    handshake.accept_ring(_registration(), RING)
+    assert (handshake.sid, handshake.version, handshake.xfer_mode, handshake.ring) == (7, (1, 1), 3, RING)
+    handshake.reset()
+    assert (handshake.sid, handshake.version, handshake.xfer_mode, handshake.ring) == (0, NO_VERSION, 0, None)
+    assert handshake.state is ServerState.INIT
+
+
+def test_nothing_is_agreed_before_the_first_message() -> None:
+    server, client = ServerHandshake(OWN), ClientHandshake(OWN)
+    assert (server.state, server.sid, server.version, server.xfer_mode, server.ring) == (
+        ServerState.INIT,
+        0,
+        NO_VERSION,
+        0,
+        None,
+    )
+    assert (client.state, client.sid, client.version, client.ring, client.ring_ident) == (
+        ClientState.DOWN,
+        0,
+        NO_VERSION,
+        None,
+        0,
+    )
+
+
 def test_client_offers_its_best_version_first() -> None:
     handshake = ClientHandshake(OWN)
     handshake.step(ClientStep.LINK_UP)
@@ -348,6 +403,7 @@ def test_client_offers_a_lower_version_with_another_session_id() -> None:
     [
         {"dev_class": 3},
         {"dev_class": 0},
+        {"dev_class": 5},
         {"major": 1},
         {"minor": 2},
         {"major": 4, "minor": 0},
@@ -365,6 +421,11 @@ def test_client_looks_at_the_session_id_except_of_versions() -> None:
     _client(ClientState.VERSION).expect(MessageType.CTRL, Subtype.ACK, Envelope.VER_INFO, 1234)
     with pytest.raises(SequenceError, match="session id"):
         _client(ClientState.ATTRIBUTES).expect(MessageType.CTRL, Subtype.ACK, Envelope.ATTR_INFO, 1234)
+    with pytest.raises(SequenceError, match="session id"):
+        _client(ClientState.ATTRIBUTES).expect(MessageType.CTRL, Subtype.ACK, 0, 1234)
+    handshake = _client(ClientState.ATTRIBUTES)
+    handshake.sid = int.from_bytes(b"\xff" * 4, "big")
+    handshake.expect(MessageType.CTRL, Subtype.ACK, Envelope.ATTR_INFO, 0xFFFFFFFF)
 
 
 @pytest.mark.parametrize("state", ClientState)
@@ -429,8 +490,11 @@ def test_client_without_a_ring_is_in_band() -> None:
 
 
 def test_client_forgets_a_lost_session() -> None:
-    handshake = _client(ClientState.AGREED)
-    handshake.register(COOKIE, RING)
+    handshake = _client(ClientState.VERSION)
+    handshake.version_answered(_answer())
+    handshake.step(ClientStep.ATTRIBUTES_AGREED)
+    handshake.registered(handshake.register(COOKIE, RING)[:8] + bytes(7) + b"\x05" + bytes(16))
+    assert (handshake.version, handshake.ring, handshake.ring_ident) == ((3, 1), RING, 5)
     handshake.step(ClientStep.LOSE)
     handshake.reset()
     assert (handshake.state, handshake.version, handshake.ring, handshake.ring_ident) == (

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from enum import IntEnum, IntFlag
+
 import pytest
 
 from protocol.errors import LocalProtocolError, PacketError
 from protocol.ldc.cookie import Cookie
 from protocol.vio import messages as m
+from protocol.vio.dring import Dstate
 from protocol.vio.extensions import NO_EXTENSION, Extension
 from protocol.wire import STRUCTURES, Kind
 
@@ -57,6 +60,34 @@ EXPECTED = {
     "vio_dring_entry_hdr": (8, {"dstate": (0, 1), "flags": (1, 1)}),
 }
 
+# Source: Solaris sys/vio_mailbox.h (VIO_TYPE_*, VIO_SUBTYPE_*, VIO_*_INFO, VDEV_*, VIO_DRING_MODE*,
+# VIO_*_DRING*, VIO_DP_*); FWARC 2010/054
+NUMBERS: dict[type[IntEnum] | type[IntFlag], dict[str, int]] = {
+    m.MessageType: {"CTRL": 1, "DATA": 2, "ERR": 4},
+    m.Subtype: {"INFO": 1, "ACK": 2, "NACK": 4},
+    m.Envelope: {
+        "VER_INFO": 1,
+        "ATTR_INFO": 2,
+        "DRING_REG": 3,
+        "DRING_UNREG": 4,
+        "RDX": 5,
+        "DDS_INFO": 6,
+        "PKT_DATA": 0x40,
+        "DESC_DATA": 0x41,
+        "DRING_DATA": 0x42,
+    },
+    m.DeviceClass: {"NETWORK": 1, "NETWORK_SWITCH": 2, "DISK": 3, "DISK_SERVER": 4, "PCI": 5},
+    m.TransferMode: {"PACKET": 1, "INBAND": 2, "RING": 3, "RING_1_2": 4},
+    m.DringOption: {"TX": 1, "RX": 2, "RX_DATA": 4},
+    m.ProcState: {"ACTIVE": 1, "STOPPED": 2},
+    Dstate: {"FREE": 1, "READY": 2, "ACCEPTED": 3, "DONE": 4, "INITIALIZING": 5},
+}
+
+
+@pytest.mark.parametrize("numbers", NUMBERS, ids=lambda numbers: numbers.__name__)
+def test_numbers_are_those_of_the_specification(numbers: type[IntEnum] | type[IntFlag]) -> None:
+    assert {name: int(member) for name, member in numbers.__members__.items()} == NUMBERS[numbers]
+
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_layout_is_that_of_the_specification(name: str) -> None:
@@ -72,6 +103,13 @@ def test_ver_info_of_a_client_octet_by_octet() -> None:
     data = m.VersionLayout.build(message)
     assert data == bytes.fromhex("01 01 0001 01020304 0001 0002 03") + bytes(43)
     assert m.VersionLayout.parse(data) == message
+
+
+def test_what_is_not_said_is_zero() -> None:
+    assert m.TagLayout.build(m.Tag()) == bytes.fromhex("01 01 0001 00000000")
+    message = m.DringRegisterMessage(num_descriptors=4, descriptor_size=64, ncookies=0, cookie=())
+    head = "01 01 0003 00000000 0000000000000000 00000004 00000040 0000 0000 00000000"
+    assert m.DringRegisterLayout.build(message) == bytes.fromhex(head)
 
 
 def test_dring_reg_octet_by_octet() -> None:
@@ -137,6 +175,7 @@ def test_control_messages_are_56_bytes_exactly(size: int) -> None:
 
 
 def test_a_ring_in_more_pieces_than_we_read_is_refused_before_its_cookies_are_read() -> None:
+    assert m.MAX_RING_COOKIES == 33  # Source: Solaris sys/vdsk_common.h, VD_MAX_COOKIES
     head = bytearray(m.DringRegisterLayout.build(_register(0)))
     head[28:32] = (m.MAX_RING_COOKIES + 1).to_bytes(4, "big")
     with pytest.raises(PacketError, match="ncookies"):
@@ -158,6 +197,13 @@ def test_echo_changes_the_subtype_and_clears_what_is_reserved() -> None:
     message = bytes.fromhex("02 01 0042 01020304") + bytes(range(1, 26)) + b"\xa5" * 23
     expected = bytes.fromhex("02 04 0042 01020304") + bytes(range(1, 26)) + bytes(23)
     assert m.echo(message, m.Subtype.NACK) == expected
+
+
+def test_echo_keeps_what_stands_behind_the_fixed_part() -> None:
+    head = "01 {} 0003 00000005 0000000000000001 00000200 00000040 0003 {} 00000001"
+    cookie = "0000000000002000 0000000000008000"
+    message = bytes.fromhex(head.format("01", "a5a5") + cookie)
+    assert m.echo(message, m.Subtype.NACK) == bytes.fromhex(head.format("04", "0000") + cookie)
 
 
 @pytest.mark.parametrize(
