@@ -263,7 +263,7 @@ def test_a_reset_forgets_what_was_open() -> None:
     script.reset()
     assert [type(event) for event in script.events()] == [SessionReset]
     script.stack.reset_done()
-    with pytest.raises(LocalProtocolError):
+    with pytest.raises(LocalProtocolError, match="no range that is open"):
         script.stack.taken(batch, 1)
     script.carry()
     script.data()
