@@ -15,8 +15,8 @@ from protocol.vdisk.attributes import BLOCK_SIZE, DiskAttributes, attributes_fro
 from protocol.vdisk.descriptor import INBAND
 from protocol.vio.doorbell import ClientDoorbell, Doorbell
 from protocol.vio.dring import RingGeometry
-from protocol.vio.events import ChannelUp, DescriptorsDone, SessionLost, Woken
-from protocol.vio.extensions import NO_EXTENSION, Extension
+from protocol.vio.events import ChannelUp, DescriptorsDone, RangeStopped, SessionLost, Woken
+from protocol.vio.extensions import NO_EXTENSION, Extension, ring_scheme
 from protocol.vio.handshake import ClientHandshake
 from protocol.vio.messages import (
     OPEN_ENDED,
@@ -26,11 +26,13 @@ from protocol.vio.messages import (
     InbandHeader,
     InbandHeaderLayout,
     MessageType,
+    ProcState,
     Subtype,
     TagLayout,
     TransferMode,
     Version,
 )
+from protocol.vio.ranges import ClientRange
 from protocol.vio.sequence import AnswerSequence
 from protocol.vio.state import ClientState, ClientStep
 
@@ -50,7 +52,7 @@ class Client(Endpoint[ClientEvent]):
 
     ``max_xfer_blocks`` blocks of ``block_size`` is the longest transfer wanted; ``versions`` are offered in
     this order, highest first, each lower one after a NACK. ``extensions`` and ``server_polls`` are what the
-    rendezvous agreed.
+    rendezvous agreed. Raises: LocalProtocolError (a ring that is polled and has open ranges).
     """
 
     def __init__(
@@ -67,10 +69,12 @@ class Client(Endpoint[ClientEvent]):
         self._block_size: Final = block_size
         self._max_xfer_blocks: Final = max_xfer_blocks
         self._xfer_mode: Final = xfer_mode
-        self._polled: Final = bool(extensions & Extension.POLLED_RING)
+        self._scheme: Final = ring_scheme(extensions)
+        self._extended: Final = _EXTENDED.get(self._scheme)
         self._server_polls: Final = server_polls
         self._handshake: Final = ClientHandshake([Version(*version) for version in versions])
         self._sequence = AnswerSequence()
+        self._range = ClientRange()
         self._doorbell = ClientDoorbell(server_polls)
         self._attributes: DiskAttributes | None = None
         self._force = False
@@ -92,8 +96,11 @@ class Client(Endpoint[ClientEvent]):
 
     @property
     def server_looks(self) -> bool:
-        """Polled ring: the server is looking at it, so that ring() has nothing to say unless we sleep."""
-        return self._doorbell.server_looks
+        """The server is looking at the ring, as far as we know.
+
+        Polled ring: ring() has nothing to say unless we sleep. Open range: announce() waits for RangeStopped.
+        """
+        return self._doorbell.server_looks or self._range.seq_num is not None
 
     # -- intent ----------------------------------------------------------------------------------------------
 
@@ -119,9 +126,13 @@ class Client(Endpoint[ClientEvent]):
     def announce(self, start_idx: int, end_idx: int) -> int:
         """Plain ring: tell the server that these entries are READY; returns the message's number.
 
-        Raises: LocalProtocolError (no ring session).
+        ``end_idx`` OPEN_ENDED opens a range, if that was agreed: the server takes what is READY from
+        ``start_idx`` on, and what is filled behind it needs no message until RangeStopped.
+        Raises: LocalProtocolError (no ring session; a range is open; open ranges were not agreed).
         """
         self._demand(ClientState.DATA_RING)
+        if end_idx == OPEN_ENDED or self._range.seq_num is not None:
+            self._open_range(start_idx, end_idx)
         seq_num = self._sequence.next()
         ident = self._handshake.ring_ident
         self._send(
@@ -138,6 +149,14 @@ class Client(Endpoint[ClientEvent]):
             )
         )
         return seq_num
+
+    def _open_range(self, start_idx: int, end_idx: int) -> None:
+        """Note that the next message opens a range, if it may."""
+        if self._range.seq_num is not None:
+            raise LocalProtocolError(Layer.VIO, "a range is open: the server looks at the ring by itself")
+        if self._scheme != Extension.OPEN_RANGES:
+            raise LocalProtocolError(Layer.VIO, "open ranges were not agreed")
+        self._range.open(self._sequence.sent + 1, start_idx)
 
     def posted(self, count: int) -> None:
         """Polled ring: ``count`` more entries are READY, in ring order; ring() before sleeping."""
@@ -193,6 +212,7 @@ class Client(Endpoint[ClientEvent]):
         """
         self._handshake.reset()
         self._sequence = AnswerSequence()
+        self._range = ClientRange()
         self._attributes = None
         self._held = False
         if self._force:
@@ -269,19 +289,40 @@ class Client(Endpoint[ClientEvent]):
     def _dring_answered(self, message: bytes) -> None:
         if len(message) != _DRING_DATA.size:
             raise PacketError(Layer.VIO, Reaction.RESET, f"ring data of {len(message)} bytes")
-        _, _, _, _, seq_num, ident, start, end, state, completions = _DOORBELL.unpack_from(message)
+        _, _, _, _, seq_num, ident, start, end, _ = _DRING_DATA.unpack_from(message)
         ring = self._handshake.ring
         if ident != self._handshake.ring_ident or ring is None:
             raise RingError(Layer.VIO, Reaction.RESET, f"ring {ident} is not ours")
-        if self._polled:
-            if end != OPEN_ENDED:
-                raise RingError(Layer.VIO, Reaction.RESET, f"a doorbell that ends at descriptor {end}")
-            self._doorbell.received(Doorbell(seq_num, start, state, completions))
-            self._events.append(_WOKEN)
+        if self._extended is not None and self._extended(self, ring, message):
             return
         self._sequence.check(seq_num)
         ring.check_range(start, end)
         self._events.append(DescriptorsDone(start, end))
+
+    def _woken(self, ring: RingGeometry, message: bytes) -> bool:
+        """Take a doorbell: there is nothing else on a polled ring."""
+        _, _, _, _, seq_num, _, start, end, state, completions = _DOORBELL.unpack_from(message)
+        if end != OPEN_ENDED:
+            raise RingError(Layer.VIO, Reaction.RESET, f"a doorbell that ends at descriptor {end}")
+        self._doorbell.received(Doorbell(seq_num, start, state, completions))
+        self._events.append(_WOKEN)
+        return True
+
+    def _range_answered(self, ring: RingGeometry, message: bytes) -> bool:
+        """Take an answer to the open range; says whether it was one."""
+        _, _, _, _, seq_num, _, start, end, state = _DRING_DATA.unpack_from(message)
+        if seq_num != self._range.seq_num:
+            return False
+        check = _CHECKS.get(state)
+        if check is None:
+            raise RingError(Layer.VIO, Reaction.RESET, f"processing state {state} of an open range")
+        check(self._sequence, seq_num)
+        if self._range.answered(start, end, ring):
+            self._events.append(DescriptorsDone(start, end))
+        if state == ProcState.STOPPED:
+            self._range.seq_num = None
+            self._events.append(RangeStopped(self._range.next_idx))
+        return True
 
     def _inband_answered(self, message: bytes) -> None:
         if len(message) < INBAND.size:
@@ -290,6 +331,18 @@ class Client(Endpoint[ClientEvent]):
         self._sequence.check(seq_num)
         self._events.append(InbandDone(handle, status, nbytes))
 
+
+_EXTENDED: Final[Mapping[Extension, Callable[[Client, RingGeometry, bytes], bool]]] = {
+    Extension.POLLED_RING: Client._woken,
+    Extension.OPEN_RANGES: Client._range_answered,
+}
+"""Who looks at ring data first; False leaves it to the rules of the plain ring."""
+
+_CHECKS: Final[Mapping[int, Callable[[AnswerSequence, int], None]]] = {
+    ProcState.ACTIVE: AnswerSequence.check_progress,
+    ProcState.STOPPED: AnswerSequence.check,
+}
+"""What the processing state of an open range says about its number: used again, or not."""
 
 _HANDLERS: Final[Mapping[int, Callable[[Client, bytes], None]]] = {
     Envelope.VER_INFO: Client._version_answered,

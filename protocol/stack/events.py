@@ -13,6 +13,8 @@ from protocol.vio.events import (
     DescriptorsReady,
     DoorbellRung,
     Negotiated,
+    RangeOpened,
+    RangeStopped,
     RingOffered,
     SessionLost,
     SessionReset,
@@ -62,8 +64,22 @@ class InbandDone(NamedTuple):
 
 
 ServerEvent: TypeAlias = (
-    Negotiated | RingOffered | SessionReady | DescriptorsReady | DoorbellRung | RequestReceived | SessionReset
+    Negotiated
+    | RingOffered
+    | SessionReady
+    | DescriptorsReady
+    | RangeOpened
+    | DoorbellRung
+    | RequestReceived
+    | SessionReset
 )
 ClientEvent: TypeAlias = (
-    ChannelUp | AttributesReceived | SessionReady | DescriptorsDone | Woken | InbandDone | SessionLost
+    ChannelUp
+    | AttributesReceived
+    | SessionReady
+    | DescriptorsDone
+    | RangeStopped
+    | Woken
+    | InbandDone
+    | SessionLost
 )

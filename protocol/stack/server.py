@@ -22,11 +22,17 @@ from protocol.errors import (
 from protocol.ldc.cookie import PAGE_SIZE
 from protocol.vdisk.attributes import DiskAttributes, build_answer, max_xfer, parse_wish
 from protocol.vdisk.descriptor import COOKIE, INBAND, parse_inband
-from protocol.vio.answers import AnswerQueue
 from protocol.vio.doorbell import Doorbell, ServerDoorbell
 from protocol.vio.dring import RingGeometry
-from protocol.vio.events import DescriptorsReady, DoorbellRung, Negotiated, RingOffered, SessionReset
-from protocol.vio.extensions import NO_EXTENSION, Extension
+from protocol.vio.events import (
+    DescriptorsReady,
+    DoorbellRung,
+    Negotiated,
+    RangeOpened,
+    RingOffered,
+    SessionReset,
+)
+from protocol.vio.extensions import NO_EXTENSION, Extension, ring_scheme
 from protocol.vio.handshake import RING_IDENT, ServerHandshake
 from protocol.vio.messages import (
     OPEN_ENDED,
@@ -39,6 +45,7 @@ from protocol.vio.messages import (
     Version,
     echo,
 )
+from protocol.vio.ranges import RangeQueue
 from protocol.vio.sequence import RequestSequence
 from protocol.vio.state import ServerState
 
@@ -66,6 +73,7 @@ class Server(Endpoint[ServerEvent]):
     ``attributes`` describe the disk and may be set anew at any time; the next handshake tells them.
     ``versions`` are those it speaks, the best of each major, highest first. ``extensions`` and ``polls`` are
     what the rendezvous agreed. ``waits`` lets the client begin the link handshake: see ``awaits_peer``.
+    Raises: LocalProtocolError (a ring that is polled and has open ranges).
     """
 
     def __init__(
@@ -79,10 +87,10 @@ class Server(Endpoint[ServerEvent]):
     ) -> None:
         super().__init__(waits=waits)
         self.attributes = attributes
-        self._polled: Final = bool(extensions & Extension.POLLED_RING)
+        self._extended: Final = _EXTENDED.get(ring_scheme(extensions))
         self._polls: Final = polls
         self._handshake: Final = ServerHandshake([Version(*version) for version in versions])
-        self._answers: Final = AnswerQueue()
+        self._answers: Final = RangeQueue()
         self._sequence = RequestSequence()
         self._doorbell = ServerDoorbell(polls)
         self._announced = attributes
@@ -155,6 +163,34 @@ class Server(Endpoint[ServerEvent]):
         Legal until reset_done(). Raises: LocalProtocolError (not in progress).
         """
         self._answers.complete(batch, index)
+        self._send_answers()
+
+    def taken(self, batch: int, index: int) -> None:
+        """Open range: entry ``index``, the next one, was READY and is ours; complete() it.
+
+        Legal until stopped(), fault() or a reset. Raises: LocalProtocolError (not the next one of an open
+        range); RingError (the client has handed it over again before it was answered): fault().
+        """
+        self._answers.taken(batch, index)
+
+    def progress(self, batch: int) -> bool:
+        """Open range: tell the client what is complete, and that we go on looking (ACTIVE).
+
+        Says whether there was anything to tell; the messages before have to be answered first.
+        Raises: LocalProtocolError (not an open range).
+        """
+        answer = self._answers.progress(batch)
+        if answer is None:
+            return False
+        self._send(answer)
+        return True
+
+    def stopped(self, batch: int) -> None:
+        """Open range: the next entry is not READY, and we look at it no more (STOPPED).
+
+        The client is told when what was taken is complete. Raises: LocalProtocolError (not an open range).
+        """
+        self._answers.stop(batch)
         self._send_answers()
 
     def complete_inband(self, batch: int, status: int, nbytes: int) -> None:
@@ -311,8 +347,7 @@ class Server(Endpoint[ServerEvent]):
     def _dring_data(self, message: bytes) -> None:
         if len(message) != _DRING_DATA.size:
             raise PacketError(Layer.VIO, Reaction.NACK, f"ring data of {len(message)} bytes")
-        if self._polled:
-            self._doorbell_rung(message)
+        if self._extended is not None and self._extended(self, message):
             return
         _, _, _, _, seq_num, ident, start, end, _ = _DRING_DATA.unpack_from(message)
         geometry = self._check(seq_num, ident)
@@ -320,13 +355,25 @@ class Server(Endpoint[ServerEvent]):
         batch = self._answers.open(message, geometry.indices(start, end), geometry.num_descriptors)
         self._events.append(DescriptorsReady(batch, start, geometry.span(start, end)))
 
-    def _doorbell_rung(self, message: bytes) -> None:
+    def _range_opened(self, message: bytes) -> bool:
+        """Take an open range; says whether it was one."""
+        _, _, _, _, seq_num, ident, start, end, _ = _DRING_DATA.unpack_from(message)
+        if end != OPEN_ENDED:
+            return False
+        geometry = self._check(seq_num, ident)
+        geometry.check_range(start, start)
+        self._events.append(RangeOpened(self._answers.open_ended(message, start, geometry), start))
+        return True
+
+    def _doorbell_rung(self, message: bytes) -> bool:
+        """Take a doorbell: there is nothing else on a polled ring."""
         _, _, _, _, seq_num, ident, start, end, state, consumed = _DOORBELL.unpack_from(message)
         self._check(seq_num, ident)
         if end != OPEN_ENDED:
             raise RingError(Layer.VIO, Reaction.RESET, f"a doorbell that ends at descriptor {end}")
         self._doorbell.received(Doorbell(seq_num, start, state, consumed))
         self._events.append(_RUNG)
+        return True
 
     def _check(self, seq_num: int, ident: int) -> RingGeometry:
         """Check what every ring message carries; return the ring."""
@@ -358,6 +405,12 @@ class Server(Endpoint[ServerEvent]):
             doorbell.completions,
         )
 
+
+_EXTENDED: Final[Mapping[Extension, Callable[[Server, bytes], bool]]] = {
+    Extension.POLLED_RING: Server._doorbell_rung,
+    Extension.OPEN_RANGES: Server._range_opened,
+}
+"""Who looks at ring data first; False leaves it to the rules of the plain ring."""
 
 _DRING_SEQ_NUM_AT: Final = _DRING_DATA.fields.index("seq_num")
 _SUBTYPE_AT, _SEQ_NUM_AT, _STATUS_AT, _NBYTES_AT = (

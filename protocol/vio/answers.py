@@ -19,11 +19,11 @@ __all__ = ["AnswerQueue"]
 
 
 class _Pending:
-    """One request message: the descriptors it waits for, and its answer once that is known."""
+    """One request message: what it waits for, as a rule descriptors, and its answer once that is known."""
 
     __slots__ = ("answer", "message", "waiting")
 
-    def __init__(self, message: bytes, waiting: set[int], answer: bytes | None = None) -> None:
+    def __init__(self, message: bytes, waiting: set[object], answer: bytes | None = None) -> None:
         self.message = message
         self.waiting = waiting
         self.answer = answer

@@ -20,6 +20,8 @@ __all__ = [
     "DescriptorsReady",
     "DoorbellRung",
     "Negotiated",
+    "RangeOpened",
+    "RangeStopped",
     "RingOffered",
     "SessionLost",
     "SessionReset",
@@ -54,6 +56,18 @@ class DescriptorsReady:
     count: int
 
 
+@dataclass(slots=True)
+class RangeOpened:
+    """Server, open range: from ``start_idx`` on, while an entry is READY, taken(), take and complete() it.
+
+    Then stopped(), or progress() while you go on looking. Whatever message comes meanwhile is answered after
+    this one: be stopped() before you take what it announces.
+    """
+
+    batch: int
+    start_idx: int
+
+
 @dataclass(frozen=True, slots=True)
 class DoorbellRung:
     """Server, polled ring: look at the ring from the private index on, then end_of_batch()."""
@@ -80,6 +94,12 @@ class DescriptorsDone(NamedTuple):
 
     start_idx: int
     end_idx: int
+
+
+class RangeStopped(NamedTuple):
+    """Client, open range: the server looks no more. If ``next_idx`` is READY, announce() from there."""
+
+    next_idx: int
 
 
 @dataclass(frozen=True, slots=True)

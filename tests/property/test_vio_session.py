@@ -11,6 +11,7 @@ from protocol.stack import (
     AttributesReceived,
     ChannelUp,
     DescriptorsReady,
+    RangeOpened,
     RequestReceived,
     RingOffered,
     SessionLost,
@@ -18,9 +19,11 @@ from protocol.stack import (
 )
 from protocol.vio.dring import RingGeometry
 from protocol.vio.extensions import NO_EXTENSION, Extension
+from protocol.vio.messages import OPEN_ENDED
 from tests.support.vioscript import SID, ClientScript, ServerScript, octets
 
 RING = RingGeometry(8, 64)
+EXTENSIONS = [NO_EXTENSION, Extension.POLLED_RING, Extension.OPEN_RANGES]
 SHAPE = "00000008 00000040 0003 0000 00000001 0000000000002000 0000000000002000"
 
 VALID = [
@@ -52,6 +55,10 @@ VALID = [
     octets(f"01 02 00 02 {SID} 02 02 01 00 00000200 000000000002010e 0000000000001803 0000000000000080"),
     bytes.fromhex(f"01 02 00 03 {SID} 0000000000000001 {SHAPE}"),
     octets(f"02 02 00 42 {SID} 0000000000000001 0000000000000001"),
+    *(
+        octets(f"02 02 00 42 {SID} {seq:016x} 0000000000000001 {start:08x} {end:08x} {state:02x}")
+        for seq, start, end, state in ((1, 0, 2, 1), (1, 3, 3, 2), (2, 7, 7, 2))
+    ),
 ]
 
 
@@ -90,6 +97,14 @@ def _serve(script: ServerScript, event: object, rings: list[RingGeometry], data:
                 stack.fault(event.batch, index, "unlucky")
                 return
             stack.complete(event.batch, index)
+    elif isinstance(event, RangeOpened):
+        stack.taken(event.batch, event.start_idx)
+        if lucky:
+            stack.complete(event.batch, event.start_idx)
+            stack.progress(event.batch)
+            stack.stopped(event.batch)
+        else:
+            stack.fault(event.batch, event.start_idx, "unlucky")
     elif isinstance(event, RequestReceived):
         if lucky:
             stack.complete_inband(event.batch, 0, 0)
@@ -101,14 +116,14 @@ def _serve(script: ServerScript, event: object, rings: list[RingGeometry], data:
 
 @given(
     messages=st.lists(mutated(), max_size=16),
-    polled=st.booleans(),
+    extensions=st.sampled_from(EXTENSIONS),
     begun=st.sampled_from(["nothing", "agreed", "data", "in-band"]),
     data=st.data(),
 )
 def test_a_server_survives_any_client(
-    messages: list[bytes], polled: bool, begun: str, data: st.DataObject
+    messages: list[bytes], extensions: Extension, begun: str, data: st.DataObject
 ) -> None:
-    script = ServerScript(extensions=Extension.POLLED_RING if polled else NO_EXTENSION, polls=True)
+    script = ServerScript(extensions=extensions, polls=True)
     {
         "nothing": lambda: None,
         "agreed": script.agree,
@@ -146,14 +161,14 @@ def _use(script: ClientScript, inband: bool) -> None:
 
 @given(
     messages=st.lists(mutated(), max_size=16),
-    polled=st.booleans(),
+    extensions=st.sampled_from(EXTENSIONS),
     inband=st.booleans(),
     begun=st.integers(0, 4),
 )
-def test_a_client_survives_any_server(messages: list[bytes], polled: bool, inband: bool, begun: int) -> None:
-    script = ClientScript(
-        extensions=Extension.POLLED_RING if polled else NO_EXTENSION, xfer_mode=2 if inband else 3
-    )
+def test_a_client_survives_any_server(
+    messages: list[bytes], extensions: Extension, inband: bool, begun: int
+) -> None:
+    script = ClientScript(extensions=extensions, xfer_mode=2 if inband else 3)
     stack = script.stack
     mode = "02" if inband else "03"
     handshake = [
@@ -167,9 +182,12 @@ def test_a_client_survives_any_server(messages: list[bytes], polled: bool, inban
     for message in [*handshake[:begun], *messages]:
         _use(script, inband)
         if stack.is_ready and not inband:
-            if polled:
+            if extensions == Extension.POLLED_RING:
                 stack.posted(1)
                 stack.ring(sleeping=True)
+            elif extensions == Extension.OPEN_RANGES:
+                if not stack.server_looks:
+                    stack.announce(0, OPEN_ENDED)
             else:
                 stack.announce(0, 0)
         script.send(message)

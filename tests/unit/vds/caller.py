@@ -14,7 +14,7 @@ from hypervisor.rendezvous import Hello, Transport, Welcome, connect, receive_an
 from protocol.vio.extensions import Extension
 
 MEMORY = 64 * 1024
-BOTH = Extension.POLLED_RING | Extension.INLINE
+OFFERED = Extension.POLLED_RING | Extension.INLINE | Extension.OPEN_RANGES
 
 _T = TypeVar("_T")
 
@@ -46,13 +46,13 @@ class Caller:
             client_id=client_id or os.urandom(16),
             secret=secret,
             memory_size=size if transport is Transport.SHM else 0,
-            extensions=BOTH,
+            extensions=OFFERED,
         )
         send_hello(self.sock, hello, fd)
 
     async def answer(self) -> Welcome:
         """Wait for the answer. Raises: Refused, ChannelLost."""
-        return await self._read(lambda: receive_answer(self.sock, BOTH))
+        return await self._read(lambda: receive_answer(self.sock, OFFERED))
 
     async def gone(self) -> None:
         """Wait until the server has hung up, past whatever it still says."""

@@ -220,4 +220,4 @@ def test_a_version_is_written_as_people_write_it() -> None:
 
 def test_no_extension_is_the_specification() -> None:
     assert not NO_EXTENSION
-    assert [bit.value for bit in Extension] == [1, 2]
+    assert [bit.value for bit in Extension] == [1, 2, 4]
