@@ -17,12 +17,14 @@ BY_NAME: list[tuple[type, dict[str, object]]] = [
 ]
 IN_ORDER: list[tuple[type, dict[str, object]]] = [
     (events.DescriptorsReady, {"batch": 1, "start_idx": 2, "count": 3}),
+    (events.RangeOpened, {"batch": 1, "start_idx": 2}),
+    (events.RangeStopped, {"next_idx": 3}),
     (events.DoorbellRung, {}),
     (events.ChannelUp, {}),
     (events.DescriptorsDone, {"start_idx": 1, "end_idx": 2}),
     (events.Woken, {}),
 ]
-NOT_FROZEN = {events.DescriptorsReady}  # made for each request, where freezing would cost too much
+NOT_FROZEN = {events.DescriptorsReady, events.RangeOpened}  # made for each request, where freezing would cost too much
 
 
 def test_every_event_is_looked_at() -> None:
