@@ -24,7 +24,10 @@ IN_ORDER: list[tuple[type, dict[str, object]]] = [
     (events.DescriptorsDone, {"start_idx": 1, "end_idx": 2}),
     (events.Woken, {}),
 ]
-NOT_FROZEN = {events.DescriptorsReady, events.RangeOpened}  # made for each request, where freezing would cost too much
+NOT_FROZEN = {
+    events.DescriptorsReady,
+    events.RangeOpened,
+}  # made for each request, where freezing would cost too much
 
 
 def test_every_event_is_looked_at() -> None:
