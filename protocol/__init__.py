@@ -8,6 +8,8 @@ protocol.ldc          packets, links in three modes, cookies and map tables
 protocol.vio          messages, handshake, descriptor ring
 protocol.vdisk        attributes, requests, payloads, labels, status numbers
 protocol.structures   every structure by its name: tables, and values as plain objects
+protocol.capture      captures: what was said and done, as pcapng
+protocol.explain      what packets and captures mean, in words
 protocol.wire         how a structure is declared
 protocol.errors       everything that is raised
 """

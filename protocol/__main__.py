@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NoReturn
@@ -20,12 +21,16 @@ from protocol.explain import Paragraph, Trace, explain_packet, render
 from protocol.ldc.packet import Mode
 from protocol.wire import Layout
 
+_IS_HEX: Final = re.compile(r"[0-9a-fA-F\s]+")  # a file of such a name is given with its folder: ./FACE
+
 
 class _Refused(Exception):
     """Input that cannot be used; the text says why."""
 
 
 def _read() -> str:
+    if sys.stdin is None:  # closed by whoever started us
+        raise _Refused("there is no standard input")
     return sys.stdin.buffer.read().decode(errors="replace")
 
 
@@ -48,10 +53,17 @@ def _decode(arguments: argparse.Namespace) -> Iterator[str]:
 
 def _encode(arguments: argparse.Namespace) -> Iterator[str]:
     try:
-        found = json.loads(_read())
+        found = json.loads(_read(), object_pairs_hook=_fields)
     except (ValueError, RecursionError) as error:
         raise _Refused(f"the input is not JSON: {error}") from error
     yield structures.encode(arguments.structure, found).hex()
+
+
+def _fields(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a field is given twice")
+    return found
 
 
 def _list(arguments: argparse.Namespace) -> Iterator[str]:
@@ -72,10 +84,10 @@ def _printed(layout: Layout[Any]) -> str:
 def _explain(arguments: argparse.Namespace) -> Iterator[str]:
     show = _SHOWN[arguments.only]
     for source in arguments.source:
-        if os.path.exists(source):
-            yield from _explain_file(source, show)
-        else:
+        if _IS_HEX.fullmatch(source):
             yield from _explain_hex(source, arguments.mode, show)
+        else:
+            yield from _explain_file(source, show)
     if not arguments.source:
         for line in _read().splitlines():
             if line.strip() and not line.lstrip().startswith("#"):
@@ -133,6 +145,7 @@ _SHOWN: Final[Mapping[str, Callable[[Paragraph], bool]]] = {
     "summary": _is_summary,
     "warnings": _has_warnings,
 }
+_LONGEST_REASON: Final = 500  # characters; a line for people
 _PIECE: Final = 256 * 1024  # bytes of a capture that are read at a time
 
 _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], Iterator[str]]]] = {
@@ -191,15 +204,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _print(_COMMANDS[arguments.command](arguments))
     except (ProtocolError, _Refused) as error:
-        reason = error.reason if isinstance(error, ProtocolError) else str(error)
-        sys.stderr.write(f"protocol: {' '.join(reason.split())}\n")
-        return 1
-    except BrokenPipeError:  # whoever reads has seen enough; Python would complain once more at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _fail(error.reason if isinstance(error, ProtocolError) else str(error))
+    except BrokenPipeError:  # whoever reads has seen enough
+        _forget_output()
+    except OSError as error:
+        _forget_output()
+        return _fail(f"standard output: {error.strerror}")
     return 0
 
 
+def _fail(reason: str) -> int:
+    """Say in one line, which holds nothing that a terminal would obey, why nothing came of it."""
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(reason.split()))
+    sys.stderr.write(f"protocol: {line[:_LONGEST_REASON]}\n")
+    return 1
+
+
+def _forget_output() -> None:
+    """Let Python flush what could not be written to nowhere, or it complains once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _print(lines: Iterator[str]) -> None:
+    if sys.stdout is None:
+        raise _Refused("there is no standard output")
     try:
         for line in lines:
             sys.stdout.write(line + "\n")

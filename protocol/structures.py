@@ -67,7 +67,7 @@ def rows(layout: wire.Layout[Any]) -> Iterator[tuple[str, str, str, str]]:
 def _meanings(row: wire.FieldInfo) -> Iterator[str]:
     yield row.doc
     if row.counted_by:
-        yield f"one for {_counted(row)}"
+        yield f"one for {_counted(row)}, at most {row.limit}"
     elif row.element is not None:
         yield f"{row.size // row.element.size} of {row.element.size} bytes"
     if row.element is not None:

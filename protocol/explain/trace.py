@@ -62,7 +62,8 @@ class _Channel:
         self._session: Final = SessionWatch()
         self._sessions = 0
         self._tally: Final = Tally()
-        disk = self.name.split("#")[0]  # a client names its connections disk#1, disk#2, …
+        end = self._description.split(" ")[0]  # a merged capture has both ends of the same disk
+        disk = f"{self.name.split('#')[0]} {end}"  # each end names its connections disk#1, disk#2, …
         self._requests: Final = RequestWatch(disk, number, ledger, self._tally)
 
     def frame(self, frame: Frame) -> Iterator[Line]:

@@ -145,7 +145,7 @@ class ClientDoorbell:
     def post(self, count: int) -> None:
         """``count`` more entries are READY, in ring order; call :meth:`ring` before sleeping."""
         self._posted += count
-        if not self.server_looks:
+        if count and not self.server_looks:  # looking at the ring without filling it is no reason to ring
             self._rung = False
 
     def consumed(self, count: int) -> None:

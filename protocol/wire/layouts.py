@@ -26,7 +26,8 @@ class FieldInfo(NamedTuple):
     """One row of a structure's layout table.
 
     ``size`` is in bytes; in a variable tail it is that of one element, and ``counted_by`` are the fields that
-    count them, each rounded up to a multiple of ``rounded``. ``enum`` names the numbers that a field may
+    count them, each rounded up to a multiple of ``rounded``, at most
+    ``limit`` in all. ``enum`` names the numbers that a field may
     hold: the only ones that parse if ``closed``, else those that are known (and 0 too, if ``zero``: nobody
     has set it). ``element`` is the layout of an array's structures.
     """
@@ -39,9 +40,11 @@ class FieldInfo(NamedTuple):
     enum: Numbers | None = None
     counted_by: tuple[str, ...] = ()
     rounded: int = 1
+    limit: int = 0
     closed: bool = False
     zero: bool = False
     element: Layout[Any] | None = None
+    signed: bool = False
 
 
 def _same(value: Any) -> Any:
@@ -170,8 +173,10 @@ class Layout(Generic[T]):
             return
         key, spec = self._tail
         announced = spec.counted({name: getattr(value, name) for name in spec.counts})
-        if not len(getattr(value, key)) == announced <= spec.limit:
-            raise ValueError(f"{spec.counting} does not count {key}, or more than {spec.limit}")
+        if announced > spec.limit:
+            raise ValueError(f"{spec.counting} is {announced}, at most {spec.limit} allowed")
+        if len(getattr(value, key)) != announced:
+            raise ValueError(f"{spec.counting} is {announced}, {key} has {len(getattr(value, key))}")
 
     def from_container(self, container: Mapping[str, Any]) -> T:
         """Return our value for what construct has parsed; only for a structure that contains this one."""
@@ -198,6 +203,10 @@ class Layout(Generic[T]):
         return PacketError(self.layer, _REACTIONS[self.layer], f"{self.name}: {why}")
 
 
+def _is_signed(declaration: Any) -> bool:
+    return isinstance(declaration, _c.FormatField) and declaration.fmtstr[-1].islower()
+
+
 STRUCTURES: Final[dict[str, Layout[Any]]] = {}
 """Every structure by the name that the layout tables give it; filled as modules that declare them load."""
 
@@ -216,8 +225,10 @@ def _rows(specs: Mapping[str, FieldSpec]) -> Iterator[FieldInfo]:
             spec.enum,
             spec.counts,
             spec.rounded,
+            spec.limit,
             spec.closed,
             spec.zero,
             spec.element,
+            _is_signed(spec.construct),
         )
         offset += size

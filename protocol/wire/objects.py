@@ -6,9 +6,10 @@ Here a number without a meaning is refused even where a peer may send it (see ``
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from enum import IntFlag
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from protocol.errors import LocalProtocolError
 
@@ -18,6 +19,8 @@ from .layouts import FieldInfo, Layout
 __all__ = ["from_object", "meaning", "to_object"]
 
 T = TypeVar("T")
+LONGEST: Final = 40
+"""Characters of a value that stand in an error."""
 
 
 def meaning(row: FieldInfo, number: int) -> str | None:
@@ -74,7 +77,7 @@ def from_object(layout: Layout[T], found: object) -> T:
     """
     rows = {row.name: row for row in layout.fields if row.kind is not Kind.RESERVED}
     if not isinstance(found, Mapping):
-        raise _wrong(layout, f"a mapping of fields, not {type(found).__name__}")
+        raise _wrong(layout, f"an object with fields, not {_shortened(found)}")
     missing, extra = rows.keys() - found.keys(), found.keys() - rows.keys()
     if missing or extra:
         named = [f"no {name}" for name in rows if name in missing] + [
@@ -89,12 +92,17 @@ def _taken(layout: Layout[Any], row: FieldInfo, value: object) -> object:
         return _octets(layout, row, value)
     if row.kind is Kind.ARRAY:
         if not isinstance(value, Sequence) or isinstance(value, str):
-            raise _wrong(layout, f"{row.name} is a list, not {value!r}")
-        if row.element is not None:
-            element = row.element
-            return tuple(from_object(element, item) for item in value)
-        return tuple(_number(layout, row, item) for item in value)
+            raise _wrong(layout, f"{row.name} is a list, not {_shortened(value)}")
+        if row.element is None:
+            return tuple(_number(layout, row, item) for item in value)
+        if not row.counted_by and len(value) != row.size // row.element.size:
+            expected = row.size // row.element.size
+            raise _wrong(layout, f"{row.name} has {len(value)} elements, must have {expected}")
+        return tuple(_element(layout, row, row.element, place, item) for place, item in enumerate(value))
     number = _number(layout, row, value)
+    least, most = _range(row)
+    if not least <= number <= most:
+        raise _wrong(layout, f"{row.name} is {_shortened(number)}, must be {least} to {most}")
     if meaning(row, number) is None:
         raise _wrong(layout, _meaningless(row, number))
     return number
@@ -107,15 +115,36 @@ def _meaningless(row: FieldInfo, number: int) -> str:
 
 def _octets(layout: Layout[Any], row: FieldInfo, value: object) -> bytes:
     try:
-        return bytes.fromhex(value if isinstance(value, str) else "not hex")
+        octets = bytes.fromhex(value if isinstance(value, str) else "not hex")
     except ValueError as error:
-        raise _wrong(layout, f"{row.name} is a string of hex digits, not {value!r}") from error
+        raise _wrong(layout, f"{row.name} is a string of hex digits, not {_shortened(value)}") from error
+    if not row.counted_by and len(octets) != row.size:
+        raise _wrong(layout, f"{row.name} has {len(octets)} bytes, must have {row.size}")
+    return octets
 
 
 def _number(layout: Layout[Any], row: FieldInfo, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _wrong(layout, f"{row.name} is a whole number, not {value!r}")
+        raise _wrong(layout, f"{row.name} is a whole number, not {_shortened(value)}")
     return value
+
+
+def _range(row: FieldInfo) -> tuple[int, int]:
+    bits = 8 * row.size
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if row.signed else (0, (1 << bits) - 1)
+
+
+def _element(layout: Layout[Any], row: FieldInfo, element: Layout[T], place: int, item: object) -> T:
+    try:
+        return from_object(element, item)
+    except LocalProtocolError as error:
+        raise _wrong(layout, f"{row.name}[{place}]: {error.reason}") from error
+
+
+def _shortened(value: object) -> str:
+    """Return a value as JSON has it, as far as a line for people has room for it."""
+    text = json.dumps(value, default=repr)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _wrong(layout: Layout[Any], why: str) -> LocalProtocolError:

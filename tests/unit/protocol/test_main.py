@@ -61,6 +61,57 @@ def test_a_reader_who_has_seen_enough_is_no_error() -> None:
         assert (process.wait(60), process.stderr.read()) == (0, b"")
 
 
+def test_an_output_that_is_full_is_one_line() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "protocol", "list"],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        b"protocol: standard output: No space left on device\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("closed", "command", "reason"),
+    [
+        ("stdin", "decode vd_wce", "there is no standard input"),
+        ("stdout", "list", "there is no standard output"),
+    ],
+)
+def test_a_closed_stream_is_one_line(
+    closed: str,
+    command: str,
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as context:
+        context.setattr(f"sys.{closed}", None)
+        assert main(command.split()) == 1
+    assert capsys.readouterr().err == f"protocol: {reason}\n"
+
+
+def test_a_full_output_in_this_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w") as full, monkeypatch.context() as context:
+        context.setattr("sys.stdout", full)
+        assert main(["list"]) == 1
+    assert capsys.readouterr().err == "protocol: standard output: No space left on device\n"
+
+
+def test_what_a_terminal_would_obey_is_not_printed(give: Give, capsys: pytest.CaptureFixture[str]) -> None:
+    give(b'{"\\u001b[31m": 1, "enabled": 0}')
+    assert main(["encode", "vd_wce"]) == 1
+    assert capsys.readouterr().err == "protocol: vd_wce: unknown ?[31m\n"
+
+
 def test_decode_prints_one_json_object(give: Give, capsys: pytest.CaptureFixture[str]) -> None:
     give(RDX.encode())
     assert main(["decode", "vio_rdx_msg"]) == 0
@@ -95,6 +146,12 @@ def test_encode_prints_hex(give: Give, capsys: pytest.CaptureFixture[str]) -> No
         ("encode", "vio_msg_tag", b"[" * 100_000, "the input is not JSON"),
         ("encode", "vio_msg_tag", b"{}", "vio_msg_tag: no msgtype, no subtype, no subtype_env, no sid"),
         ("encode", "vd_wce", b'{"enabled": 1e3}', "vd_wce: enabled is a whole number, not 1000.0"),
+        (
+            "encode",
+            "vd_wce",
+            b'{"enabled": 0, "enabled": 1}',
+            "the input is not JSON: a field is given twice",
+        ),
         ("encode", "vd_access", b'{"flags": ' + b"9" * 5000 + b"}", "the input is not JSON"),
     ],
 )

@@ -38,12 +38,13 @@ def test_arrays_and_tails_say_what_they_are_made_of() -> None:
     assert ring["cookie"][1:] == (
         "16",
         "cookie",
-        "where the ring is; one for each of ncookies; in each addr at 0, size at 8",
+        "where the ring is; one for each of ncookies, at most 33; in each addr at 0, size at 8",
     )
     scsi = {row[2]: row for row in structures.rows(structures.STANDARD["vd_scsi"])}
     assert scsi["data"][1] == "1"
     assert scsi["data"][3].endswith(
-        "one for each of cdb_len + sense_len + datain_len + dataout_len, each rounded up to 8"
+        "one for each of cdb_len + sense_len + datain_len + dataout_len, each rounded up to 8, "
+        "at most 2097152"
     )
 
 
@@ -93,17 +94,27 @@ RAW = {"payload": "00" * 64}
     [
         ("vd_wce", {}, "no enabled"),
         ("vd_wce", WCE | {"pad": 0, "colour": 1}, "unknown colour, unknown pad"),
-        ("vd_wce", [1], "a mapping of fields, not list"),
-        ("vd_wce", {"enabled": "1"}, "enabled is a whole number, not '1'"),
-        ("vd_wce", {"enabled": True}, "enabled is a whole number, not True"),
+        ("vd_wce", [1], r"an object with fields, not \[1\]"),
+        ("vd_wce", {"enabled": "1"}, 'enabled is a whole number, not "1"'),
+        ("vd_wce", {"enabled": True}, "enabled is a whole number, not true"),
         ("vd_wce", {"enabled": 2}, "enabled is 2, known are OFF 0, ON 1"),
         ("vd_geom", {"ncyl": 65536} | dict.fromkeys(("acyl", "bcyl"), 0), "no nhead, no nsect"),
         ("ldc_packet_raw", {"payload": "00" * 63}, "payload"),
-        ("ldc_packet_raw", {"payload": "zz"}, "payload is a string of hex digits, not 'zz'"),
+        ("ldc_packet_raw", {"payload": "zz"}, 'payload is a string of hex digits, not "zz"'),
         ("ldc_packet_raw", {"payload": 5}, "payload is a string of hex digits, not 5"),
-        ("vd_efi", {"lba": 1, "length": 2, "data": "00"}, "length does not count data"),
+        ("vd_efi", {"lba": 1, "length": 2, "data": "00"}, "length is 2, data has 1"),
         ("vd_efi", {"lba": 1 << 64, "length": 0, "data": ""}, "vd_efi"),
         ("vd_devid", {"type": 3, "length": 0, "id": []}, "id is a string of hex digits"),
+        ("vd_devid", {"type": 3, "length": 5000, "id": "00"}, "length is 5000, at most 4096 allowed"),
+        ("vd_efi", {"lba": -1, "length": 0, "data": ""}, "lba is -1, must be 0 to 18446744073709551615"),
+        ("vd_wce", {"enabled": 1 << 31}, "enabled is 2147483648, must be -2147483648 to 2147483647"),
+        ("vd_wce", {"enabled": "x" * 99}, "enabled is a whole number, not .{41}$"),
+        (
+            "vd_dring_payload",
+            {"req_id": 0, "operation": 1, "slice": 0, "status": 0, "addr": 0, "nbytes": 8, "ncookies": 1}
+            | {"cookie": [{"addr": 0}]},
+            r"vd_dring_payload: cookie\[0\]: ldc_mem_cookie: no size",
+        ),
     ],
 )
 def test_what_encode_refuses(name: str, found: object, reason: str) -> None:
@@ -111,7 +122,7 @@ def test_what_encode_refuses(name: str, found: object, reason: str) -> None:
         structures.encode(name, found)
 
 
-@pytest.mark.parametrize("partitions", [5, "six", None, [5] * 8, [{}] * 8])
+@pytest.mark.parametrize("partitions", [5, "six", None, [], [5] * 8, [{}] * 8])
 def test_arrays_are_lists_of_their_elements(partitions: object) -> None:
     vtoc = {
         "volume_name": "00" * 8,
@@ -120,7 +131,9 @@ def test_arrays_are_lists_of_their_elements(partitions: object) -> None:
         "ascii_label": "00" * 128,
         "partition": partitions,
     }
-    with pytest.raises(LocalProtocolError, match=r"vd_(vtoc: partition is a list|partition: )"):
+    with pytest.raises(
+        LocalProtocolError, match=r"vd_vtoc: partition(\[0\]: vd_partition: | is a list| has 0)"
+    ):
         structures.encode("vd_vtoc", vtoc)
 
 
@@ -151,5 +164,5 @@ def test_integer_arrays_have_a_plain_form(monkeypatch: pytest.MonkeyPatch) -> No
 
     assert wire.to_object(layout, Words()) == {"words": [1, 2]}
     assert wire.from_object(layout, {"words": [1, 2]}) == {"words": (1, 2)}
-    with pytest.raises(LocalProtocolError, match="words is a whole number, not '1'"):
+    with pytest.raises(LocalProtocolError, match='words is a whole number, not "1"'):
         wire.from_object(layout, {"words": ["1", 2]})

@@ -95,7 +95,7 @@ def test_so_is_one_with_a_block_that_cannot_be(capsys: pytest.CaptureFixture[str
     ("argument", "reason"),
     [
         ("01", "a packet has 64 bytes, not 1"),
-        ("no.pcapng", "the input is not hex"),
+        ("no.pcapng", "no.pcapng: No such file or directory"),
         (str(ROOT), f"{ROOT}: Is a directory"),
         (__file__, f"{__file__}: not a pcapng file"),
         ("/dev/null", "/dev/null: the capture is cut short"),

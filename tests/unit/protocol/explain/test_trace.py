@@ -485,6 +485,21 @@ def test_short_messages_of_the_handshake_settle_nothing() -> None:
 # -- many channels -------------------------------------------------------------------------------------------
 
 
+def test_the_other_end_of_a_merged_capture_is_no_later_connection() -> None:
+    file = CaptureFile("disk#1")
+    file.parts = file.parts[:1] + [
+        build_interface("disk#1", described)
+        for described in ("client process 1, user 0, shm", "server process 2, user 0, shm")
+    ]
+    for interface in (0, 1):
+        talk = Talk()
+        talk.begin_inband()
+        talk.client(inband(INFO, 1), 80)
+        file.parts += _moved(talk, interface)
+    paragraphs = explained(file.bytes())
+    assert [said([each], "resubmitted ") for each in paragraphs if each.is_summary] == [["0"], ["0"]]
+
+
 def test_a_request_is_known_again_on_a_later_connection_of_the_disk() -> None:
     file = CaptureFile("disk#1", "disk#2", "other#1")
     for interface in (0, 1, 2):

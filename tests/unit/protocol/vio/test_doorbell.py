@@ -388,3 +388,18 @@ def test_two_rings_full_of_new_entries_are_not_told_from_none_either() -> None:
     bell.post(1)
     bell.received(Doorbell(1, 1, STOPPED, 8))
     assert bell.ring(sleeping=False) == Doorbell(2, 1, ACTIVE, 8)
+
+
+@pytest.mark.parametrize("polls", [False, True])
+def test_looking_at_the_ring_without_filling_it_rings_no_bell(polls: bool) -> None:
+    """A request that takes long is waited for with one message, however often the client looks meanwhile."""
+    client = ClientDoorbell(polls)
+    client.post(1)
+    sent = [client.ring(sleeping=True)]
+    assert sent[0] is not None
+    client.received(Doorbell(sent[0].seq_num, 1, ProcState.STOPPED, 0))
+    for _ in range(10):
+        client.post(0)
+        client.consumed(0)
+        sent.append(client.ring(sleeping=True))
+    assert sent[1:] == [None] * 10
