@@ -76,7 +76,7 @@ class HandshakeLink(Transport):
     @property
     def has_begun(self) -> bool:
         """Whether a handshake has begun, from either end: ``up()`` would begin none."""
-        return bool(self._handshake) or self._state is TransportState.UP
+        return bool(self._handshake)
 
     @property
     def version(self) -> Version | None:

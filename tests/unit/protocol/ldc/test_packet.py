@@ -75,3 +75,10 @@ def test_numbers_are_those_of_the_header() -> None:
     assert [int(number) for number in PacketStype] == [1, 2, 4]
     assert [int(number) for number in PacketCtrl] == [1, 2, 3, 4]
     assert [int(number) for number in Mode] == [0, 1, 3]
+
+
+def test_the_control_number_of_a_data_packet_is_zero_and_that_is_no_unknown_step() -> None:
+    rows = {row.name: row for row in UnreliablePacketLayout.fields}
+    assert [wire.meaning(rows["ctrl"], number) for number in (0, 1, 4, 5)] == ["", "VER", "RDX", None]
+    rows = {row.name: row for row in ReliablePacketLayout.fields}
+    assert [wire.meaning(rows["ctrl"], number) for number in (0, 1, 4, 5)] == ["", "VER", "RDX", None]

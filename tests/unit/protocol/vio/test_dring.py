@@ -6,6 +6,7 @@ import pytest
 
 from protocol.errors import LocalProtocolError, Reaction, RingError
 from protocol.vio.dring import (
+    DSTATE_MASK,
     MAX_DESCRIPTOR_SIZE,
     MAX_DESCRIPTORS,
     Dstate,
@@ -168,3 +169,8 @@ def test_a_ring_needs_writable_bytes_enough() -> None:
     ):
         with pytest.raises(LocalProtocolError):
             ImportedRing(view, RING)
+
+
+def test_the_state_is_in_the_low_four_bits() -> None:
+    assert DSTATE_MASK == 0x0F
+    assert all(int(state) == int(state) & DSTATE_MASK for state in Dstate)

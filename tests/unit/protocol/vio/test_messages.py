@@ -11,7 +11,7 @@ from protocol.ldc.cookie import Cookie
 from protocol.vio import messages as m
 from protocol.vio.dring import Dstate
 from protocol.vio.extensions import NO_EXTENSION, Extension
-from protocol.wire import STRUCTURES, Kind
+from protocol.wire import STRUCTURES, Kind, meaning
 
 # name: (size, {field: (offset, size)}); Source: Solaris sys/vio_mailbox.h, sys/vio_common.h
 TAG = {"msgtype": (0, 1), "subtype": (1, 1), "subtype_env": (2, 2), "sid": (4, 4)}
@@ -221,3 +221,8 @@ def test_a_version_is_written_as_people_write_it() -> None:
 def test_no_extension_is_the_specification() -> None:
     assert not NO_EXTENSION
     assert [bit.value for bit in Extension] == [1, 2, 4]
+
+
+def test_a_processing_state_of_zero_is_one_that_nobody_has_set() -> None:
+    rows = {row.name: row for row in m.DringDataLayout.fields}
+    assert [meaning(rows["proc_state"], number) for number in range(4)] == ["", "ACTIVE", "STOPPED", None]
