@@ -35,3 +35,18 @@ def test_answers_rise_and_never_answer_what_was_not_sent() -> None:
         with pytest.raises(SequenceError):
             sequence.check(wrong)
     sequence.check(4)
+
+
+@pytest.mark.parametrize("seq_num", [1, 2, 3, 4])
+def test_progress_leaves_its_number_open_and_closes_those_before(seq_num: int) -> None:
+    answers = AnswerSequence()
+    for _ in range(4):
+        answers.next()
+    answers.check_progress(seq_num)
+    answers.check_progress(seq_num)
+    for wrong in (seq_num - 1, 5):
+        with pytest.raises(SequenceError):
+            answers.check_progress(wrong)
+    answers.check(seq_num)
+    with pytest.raises(SequenceError):
+        answers.check_progress(seq_num)
