@@ -11,7 +11,16 @@ from typing import Final
 
 from protocol import wire
 from protocol.errors import Layer
-from protocol.vdisk.payloads import PARTITIONS, Geometry, Partition, PartitionTag, Vtoc, default_geometry
+from protocol.vdisk.payloads import (
+    PARTITIONS,
+    Geometry,
+    GeometryLayout,
+    Partition,
+    PartitionTag,
+    Vtoc,
+    VtocLayout,
+    default_geometry,
+)
 from protocol.wire import Bytes, Int16ub, Int32ub
 
 __all__ = [
@@ -26,6 +35,7 @@ __all__ = [
     "LabelPart",
     "backup_blocks",
     "build_label",
+    "check_geometry",
     "default_label",
     "devid_block",
     "geometry_of",
@@ -48,6 +58,7 @@ BACKUP_SLICE: Final = 2
 
 _BACKUPS: Final = 5  # Source: Solaris sys/vdsk_common.h, VD_DSKIMG_NUM_BACKUP
 _ALTERNATES: Final = 2  # cylinders that hold backups and the device id
+_MOST: Final = 0xFFFF_FFFF  # a place has 32 bits: cylinders for its start, blocks for its length
 _UNITS: Final = ((40, "T"), (30, "G"), (20, "M"), (10, "K"))  # highest that the size reaches, else K
 
 
@@ -172,11 +183,50 @@ def _label(
     )
 
 
-def label_from(vtoc: Vtoc, geometry: Geometry) -> DiskLabel:
-    """Return the label that SET_VTOC writes, with the geometry remembered; both are acceptable.
+def check_geometry(geometry: Geometry) -> None:
+    """Refuse a geometry in which blocks have no place: what SET_DISKGEOM answers is EINVAL.
 
-    A start that is not on a cylinder is rounded down. Source: Solaris vds.c, vd_vtocgeom_to_label.
+    Raises: PacketError (no heads, no sectors, or no block of a cylinder that is not an alternate).
+    Source: Solaris vds.c, vd_dskimg_ioctl, DKIOCSGEOM, which does not look at the alternates.
     """
+    if not _has_places(geometry):
+        cylinder = geometry.nhead * geometry.nsect
+        raise GeometryLayout.error(
+            f"{geometry.apc} alternates in a cylinder of {cylinder} blocks"
+            if cylinder
+            else f"{geometry.nhead} heads of {geometry.nsect} sectors"
+        )
+
+
+def _has_places(geometry: Geometry) -> bool:
+    """Say whether a cylinder has blocks at all, so that there is a last track with places on it."""
+    return geometry.apc < geometry.nhead * geometry.nsect
+
+
+def _refusals(vtoc: Vtoc, geometry: Geometry) -> Iterator[str]:
+    """Yield every reason not to write ``vtoc``; ``geometry`` is one that has places."""
+    if vtoc.sector_size != LABEL_SIZE:
+        yield f"sector_size is {vtoc.sector_size}, must be {LABEL_SIZE}"
+    if vtoc.num_partitions != PARTITIONS:
+        yield f"num_partitions is {vtoc.num_partitions}, must be {PARTITIONS}"
+    cylinder = geometry.nhead * geometry.nsect
+    for number, part in enumerate(vtoc.partition):
+        if max(part.start // cylinder, part.nblocks) > _MOST:  # Solaris cuts them to their low 32 bits
+            yield f"partition {number} does not fit: {part.nblocks} blocks from {part.start}"
+
+
+def label_from(vtoc: Vtoc, geometry: Geometry) -> DiskLabel:
+    """Return the label that SET_VTOC writes, with the geometry remembered.
+
+    A start that is not on a cylinder is rounded down.
+    Raises: PacketError (a geometry that :func:`check_geometry` refuses; other sectors than of 512 bytes; not
+        eight partitions; one whose place does not fit the label's 32 bits): status EINVAL.
+    Source: Solaris vds.c, vd_dskimg_ioctl, DKIOCSEXTVTOC, and vd_vtocgeom_to_label.
+    """
+    check_geometry(geometry)
+    refusal = next(_refusals(vtoc, geometry), None)
+    if refusal is not None:
+        raise VtocLayout.error(refusal)
     cylinder = geometry.nhead * geometry.nsect
     parts = [LabelPart(tag=part.id_tag, flag=part.perm) for part in vtoc.partition]
     places = [
@@ -237,9 +287,10 @@ def _last_track(geometry: Geometry, from_end: int) -> int:
 def backup_blocks(geometry: Geometry) -> Iterator[int]:
     """Yield where the five backup labels are: every other block of the last track, as far as it goes.
 
-    None without alternate cylinders. Source: Solaris vds.c, vd_dskimg_set_vtoc.
+    None without alternate cylinders, or where a label's geometry has no places.
+    Source: Solaris vds.c, vd_dskimg_set_vtoc.
     """
-    if geometry.acyl:
+    if geometry.acyl and _has_places(geometry):
         first = _last_track(geometry, 1)
         for offset in range(1, min(2 * _BACKUPS, geometry.nsect), 2):
             yield first + offset
@@ -250,6 +301,6 @@ def devid_block(geometry: Geometry) -> int | None:
 
     Source: Solaris vds.c, vd_dskimg_get_devid_block.
     """
-    if geometry.acyl < _ALTERNATES:
+    if geometry.acyl < _ALTERNATES or not _has_places(geometry):
         return None
     return _last_track(geometry, 2) + 1

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from protocol.errors import LocalProtocolError, PacketError
 from protocol.vdisk.labels import devid, gpt, vtoc
-from protocol.vdisk.payloads import Geometry, Partition, PartitionTag, default_geometry
+from protocol.vdisk.payloads import Geometry, Partition, PartitionTag, Vtoc, default_geometry
 
 MiB = 1 << 20
 GiB = 1 << 30
@@ -103,6 +103,80 @@ def test_a_start_off_the_cylinder_is_rounded_down() -> None:
     assert made.v_part[0] == vtoc.LabelPart(tag=2, flag=0x10)
     assert vtoc.slice_bounds(made, 1) == (0, 0)
     assert vtoc.vtoc_of(made).partition[0].start == 1200
+
+
+GEOMETRY = Geometry(ncyl=339, acyl=2, nhead=4, nsect=150, pcyl=341)
+VTOC = vtoc.vtoc_of(vtoc.default_label(100 * MiB))
+NO_PLACES = [{"nhead": 0}, {"nsect": 0}, {"apc": 600}, {"apc": 0xFFFF}]
+"""Of GEOMETRY: no head, no sector, no block left in a cylinder."""
+
+
+def with_slice_0(**place: int) -> Vtoc:
+    """VTOC with this as its first partition."""
+    return replace(VTOC, partition=(Partition(**place), *VTOC.partition[1:]))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"sector_size": 0}, "sector_size is 0, must be 512"),
+        ({"sector_size": 4096}, "sector_size is 4096, must be 512"),
+        ({"num_partitions": 7}, "num_partitions is 7, must be 8"),
+        ({"num_partitions": 16}, "num_partitions is 16, must be 8"),
+    ],
+)
+def test_a_vtoc_that_is_not_acceptable(wrong: dict[str, int], why: str) -> None:
+    with pytest.raises(PacketError, match=f"vd_vtoc: {why}"):
+        vtoc.label_from(replace(VTOC, **wrong), GEOMETRY)  # type: ignore[arg-type]  # ints all
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"nhead": 0}, "0 heads of 150 sectors"),
+        ({"nsect": 0}, "4 heads of 0 sectors"),
+        ({"apc": 600}, "600 alternates in a cylinder of 600 blocks"),
+        ({"apc": 0xFFFF}, "65535 alternates in a cylinder of 600 blocks"),
+    ],
+)
+def test_a_geometry_that_no_label_can_have(wrong: dict[str, int], why: str) -> None:
+    with pytest.raises(PacketError, match=f"vd_geom: {why}"):
+        vtoc.check_geometry(replace(GEOMETRY, **wrong))
+    with pytest.raises(PacketError, match=f"vd_geom: {why}"):
+        vtoc.label_from(VTOC, replace(GEOMETRY, **wrong))
+
+
+def test_a_geometry_with_a_block_left_in_a_cylinder_will_do() -> None:
+    vtoc.check_geometry(replace(GEOMETRY, apc=599))
+    assert vtoc.label_from(VTOC, replace(GEOMETRY, apc=599)).apc == 599
+
+
+@pytest.mark.parametrize(
+    "place",
+    [{"nblocks": 1 << 32}, {"nblocks": (1 << 64) - 1}, {"start": 600 << 32}, {"start": (1 << 64) - 1}],
+)
+def test_a_place_that_does_not_fit_its_32_bits(place: dict[str, int]) -> None:
+    with pytest.raises(PacketError, match="partition 0 does not fit"):
+        vtoc.label_from(with_slice_0(**place), GEOMETRY)
+
+
+def test_the_last_place_that_fits_its_32_bits() -> None:
+    made = vtoc.label_from(with_slice_0(start=(600 << 32) - 1, nblocks=(1 << 32) - 1), GEOMETRY)
+    assert vtoc.build_label(made)[444:452] == bytes.fromhex("ffffffff ffffffff")
+
+
+@pytest.mark.parametrize("wrong", NO_PLACES)
+def test_a_label_whose_geometry_has_no_places(wrong: dict[str, int]) -> None:
+    """Whoever writes block 0 can write a good checksum: the label is one, and nothing else is on its disk."""
+    written = vtoc.label_from(VTOC, GEOMETRY)
+    label = vtoc.read_label(vtoc.build_label(replace(written, **wrong)))  # type: ignore[arg-type]  # ints all
+    assert label is not None
+    geometry = vtoc.geometry_of(label)
+    assert list(vtoc.backup_blocks(geometry)) == []
+    assert vtoc.devid_block(geometry) is None
+    assert vtoc.slice_bounds(label, 2) == (0, 339 * 600)
+    with pytest.raises(PacketError):
+        vtoc.label_from(vtoc.vtoc_of(label), geometry)
 
 
 def test_backups_and_device_id_are_on_the_last_track_of_the_last_cylinders() -> None:
