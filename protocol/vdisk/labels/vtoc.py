@@ -146,7 +146,8 @@ def build_label(label: DiskLabel) -> bytes:
 def default_label(size: int) -> DiskLabel:
     """Return the label that an unlabelled image of ``size`` bytes is said to have.
 
-    Partition 2 is all data cylinders, the others are empty. Source: Solaris vds.c, vd_build_default_label.
+    Partition 2 is all data cylinders, as far as 32 bits count blocks (2 TiB); the others are empty.
+    Source: Solaris vds.c, vd_build_default_label, where the number wraps.
     """
     geometry = default_geometry(size)
     shift, unit = next((each for each in _UNITS if size >> each[0]), _UNITS[-1])
@@ -154,7 +155,7 @@ def default_label(size: int) -> DiskLabel:
         f"SUN-DiskImage-{size >> shift}{unit}B cyl {geometry.ncyl} alt {geometry.acyl} "
         f"hd {geometry.nhead} sec {geometry.nsect}"
     )
-    whole = LabelMap(nblocks=geometry.ncyl * geometry.nhead * geometry.nsect)
+    whole = LabelMap(nblocks=min(geometry.ncyl * geometry.nhead * geometry.nsect, _MOST))
     parts = [LabelPart()] * PARTITIONS
     places = [LabelMap()] * PARTITIONS
     parts[BACKUP_SLICE] = LabelPart(tag=PartitionTag.BACKUP)

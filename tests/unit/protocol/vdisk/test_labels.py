@@ -15,6 +15,7 @@ from protocol.vdisk.payloads import Geometry, Partition, PartitionTag, Vtoc, def
 
 MiB = 1 << 20
 GiB = 1 << 30
+TiB = 1 << 40
 
 
 # -- VTOC --------------------------------------------------------------------------------------------------
@@ -51,6 +52,23 @@ def test_the_default_label_of_100_mib_octet_by_octet() -> None:
 )
 def test_the_size_in_the_label_is_cut_to_its_unit(size: int, text: bytes) -> None:
     assert vtoc.default_label(size).asciilabel.rstrip(b"\0") == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text", "nblocks"),
+    [
+        (2 * TiB - 1, b"SUN-DiskImage-1TB cyl 58252 alt 2 hd 96 sec 768", 58252 * 96 * 768),
+        (2 * TiB, b"SUN-DiskImage-2TB cyl 58252 alt 2 hd 96 sec 768", 58252 * 96 * 768),
+        (2 * TiB + GiB, b"SUN-DiskImage-2TB cyl 58280 alt 2 hd 96 sec 768", 0xFFFFFFFF),
+        (3 * TiB, b"SUN-DiskImage-3TB cyl 65533 alt 2 hd 96 sec 768", 0xFFFFFFFF),
+        (16 * TiB, b"SUN-DiskImage-16TB cyl 65533 alt 2 hd 96 sec 768", 0xFFFFFFFF),
+    ],
+)
+def test_partition_2_stops_at_its_32_bits(size: int, text: bytes, nblocks: int) -> None:
+    label = vtoc.default_label(size)
+    assert label.asciilabel.rstrip(b"\0") == text
+    assert vtoc.slice_bounds(label, 2) == (0, nblocks)
+    assert vtoc.read_label(vtoc.build_label(label)) is not None
 
 
 def test_a_label_reads_as_it_was_built() -> None:
