@@ -38,6 +38,7 @@ MAX_ID: Final = 505 - 12
 """Bytes of an id that fit the sector."""
 
 _BLOCK_SIZE: Final = 512
+_TYPES: Final = frozenset(DeviceIdType) - {DeviceIdType.NONE}  # Source: sys/ddi_impldefs.h, DEVID_MAXTYPE
 
 
 @wire.structure("devid_fab_id", size=14)
@@ -108,8 +109,8 @@ def build_devid_block(devid: EncodedDevid) -> bytes:
 def read_devid_block(sector: wire.Buffer) -> EncodedDevid | None:
     """Return the id in a sector of 512 bytes, or None if there is no valid one.
 
-    Revision, checksum and the id's own magic and length are checked.
-    Source: Solaris vds.c, vd_dskimg_read_devid; sunddi.c, ddi_devid_valid.
+    Revision and checksum are checked, and of the id itself magic, revision, type and length.
+    Source: Solaris vds.c, vd_dskimg_read_devid; common/devid/devid.c, ddi_devid_valid.
     """
     if len(sector) != _BLOCK_SIZE:
         return None
@@ -122,5 +123,5 @@ def read_devid_block(sector: wire.Buffer) -> EncodedDevid | None:
         devid = EncodedDevidLayout.parse(block.devid, trailing=True)
     except PacketError:
         return None
-    valid = devid.magic == DEVID_MAGIC and devid.rev == DEVID_REVISION and devid.type != DeviceIdType.NONE
+    valid = devid.magic == DEVID_MAGIC and devid.rev == DEVID_REVISION and devid.type in _TYPES
     return devid if valid else None

@@ -335,10 +335,16 @@ def test_a_changed_octet_is_no_id(at: int) -> None:
     assert devid.read_devid_block(sector) is None
 
 
-@pytest.mark.parametrize("wrong", [{"magic": 0x6965}, {"rev": 2}, {"type": 0}])
+@pytest.mark.parametrize("wrong", [{"magic": 0x6965}, {"rev": 2}, {"type": 0}, {"type": 9}, {"type": 0xFFFF}])
 def test_an_id_that_says_it_is_none(wrong: dict[str, int]) -> None:
     made = replace(devid.fabricated(1, 2, 3), **wrong)  # type: ignore[arg-type]  # ints all
     assert devid.read_devid_block(devid.build_devid_block(made)) is None
+
+
+@pytest.mark.parametrize("kind", range(1, 9))
+def test_every_type_of_id_there_is(kind: int) -> None:
+    made = devid.EncodedDevid(type=kind, id_len=4, id=b"1234")
+    assert devid.read_devid_block(devid.build_devid_block(made)) == made
 
 
 def test_an_id_longer_than_the_sector() -> None:
