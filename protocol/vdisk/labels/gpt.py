@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from protocol import wire
-from protocol.errors import PacketError
+from protocol.errors import Layer, LocalProtocolError, PacketError
 from protocol.wire import Bytes, Int32ul, Int64ul
 
 __all__ = [
@@ -128,7 +128,15 @@ def read_gpt(block: wire.Buffer, *, most: int = MAX_ENTRIES) -> Gpt | None:
 
 
 def build_gpt(gpt: Gpt) -> bytes:
-    """Return the header's 512 bytes with its checksum. Raises: LocalProtocolError (a value does not fit)."""
+    """Return the header's 512 bytes with its checksum.
+
+    Raises: LocalProtocolError (a value does not fit; ``header_size`` is not 92 to 512).
+    """
+    if not _HEADER_MIN <= gpt.header_size <= GPT_SIZE:
+        raise LocalProtocolError(
+            Layer.VDISK,
+            f"efi_gpt: header_size is {gpt.header_size}, must be {_HEADER_MIN} to {GPT_SIZE}",
+        )
     built = GptLayout.build(gpt)
     return GptLayout.build(replace(gpt, header_crc32=_header_crc(built, gpt.header_size)))
 

@@ -260,13 +260,23 @@ def test_a_header_in_a_block_of_4096_bytes() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        *({"header_size": size} for size in (0, 91, 513, 0xFFFFFFFF)),
         *({"num_partition_entries": count} for count in (0, 1025, 0xFFFFFFFF)),
         *({"size_partition_entry": size} for size in (0, 127, 129, 4104, 0xFFFFFFF8)),
     ],
 )
 def test_a_header_that_cannot_be(wrong: dict[str, int]) -> None:
     assert gpt.read_gpt(gpt.build_gpt(header(**wrong))) is None
+
+
+@pytest.mark.parametrize("size", [0, 91, 513, 0xFFFFFFFF])
+def test_a_header_size_that_cannot_be(size: int) -> None:
+    with pytest.raises(LocalProtocolError, match=f"efi_gpt: header_size is {size}, must be 92 to 512"):
+        gpt.build_gpt(header(header_size=size))
+    block = bytearray(gpt.build_gpt(header()))
+    block[12:16] = size.to_bytes(4, "little")
+    block[16:20] = bytes(4)
+    block[16:20] = zlib.crc32(block[:size]).to_bytes(4, "little")
+    assert gpt.read_gpt(block) is None
 
 
 def test_solaris_takes_nine_entries_at_most() -> None:
