@@ -24,6 +24,8 @@ from .gpt import (
     array_crc,
     build_gpt,
     entries_match,
+    gpt_devid_block,
+    gpt_slice_bounds,
     read_entries,
     read_gpt,
 )
@@ -71,6 +73,8 @@ __all__ = [
     "entries_match",
     "fabricated",
     "geometry_of",
+    "gpt_devid_block",
+    "gpt_slice_bounds",
     "label_from",
     "read_devid_block",
     "read_entries",

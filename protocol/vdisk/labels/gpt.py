@@ -6,6 +6,7 @@ Source: Solaris sys/efi_partition.h; vdsk_common.c, vd_efi_alloc_and_read, vd_ef
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -31,6 +32,8 @@ __all__ = [
     "array_crc",
     "build_gpt",
     "entries_match",
+    "gpt_devid_block",
+    "gpt_slice_bounds",
     "read_entries",
     "read_gpt",
 ]
@@ -163,6 +166,35 @@ def read_entries(gpt: Gpt, entries: wire.Buffer) -> tuple[GptEntry, ...]:
         GptEntryLayout.parse(entries[at : at + size], trailing=True)
         for at in range(0, gpt.num_partition_entries * size, size)
     )
+
+
+def gpt_slice_bounds(entries: Sequence[GptEntry], number: int, size_blocks: int) -> tuple[int, int]:
+    """Return (first block, blocks) of slice ``number``, 0 to 8; 0 blocks: it is empty, or there is none.
+
+    Slice 7 is the whole disk of ``size_blocks``, whatever the entry says. The others are not held against the
+    size. Source: Solaris vds.c, vd_dskimg_validate_efi.
+    """
+    if number == WHOLE_DISK_SLICE:
+        return 0, size_blocks
+    if number >= len(entries) or _is_empty(entries[number]):
+        return 0, 0
+    entry = entries[number]
+    return entry.starting_lba, entry.ending_lba - entry.starting_lba + 1
+
+
+def gpt_devid_block(entries: Sequence[GptEntry]) -> int | None:
+    """Return the block of the device id, the first of the reserved partition, or None without one.
+
+    Source: Solaris vds.c, vd_dskimg_validate_efi, where the last reserved one counts, and
+    vd_dskimg_get_devid_block.
+    """
+    reserved = (entry for entry in reversed(entries) if entry.type_guid == RESERVED_GUID)
+    return next((entry.starting_lba for entry in reserved if not _is_empty(entry)), None)
+
+
+def _is_empty(entry: GptEntry) -> bool:
+    """Say whether ``entry`` has no blocks: it ends at block 0, or before it begins."""
+    return entry.ending_lba == 0 or entry.ending_lba < entry.starting_lba
 
 
 def _short(gpt: Gpt, have: int) -> PacketError:

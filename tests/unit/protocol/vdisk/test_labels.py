@@ -316,6 +316,56 @@ def test_entries_may_be_longer_than_what_is_known_of_them() -> None:
     assert gpt.read_entries(head, octets) == (ENTRY, ENTRY)
 
 
+def entries(*places: tuple[int, int], kind: bytes = gpt.USR_GUID) -> tuple[gpt.GptEntry, ...]:
+    """Entries from their first to their last blocks."""
+    return tuple(gpt.GptEntry(type_guid=kind, starting_lba=at, ending_lba=to) for at, to in places)
+
+
+def test_slices_of_a_gpt_are_its_entries_and_slice_7_is_the_disk() -> None:
+    """Source: Solaris vds.c, vd_dskimg_validate_efi."""
+    found = entries(*((100 * number, 100 * number + number) for number in range(1, 12)))
+    bounds = [gpt.gpt_slice_bounds(found, number, 20480) for number in range(9)]
+    assert bounds[:7] == [(100 * number, number + 1) for number in range(1, 8)]
+    assert bounds[7] == (0, 20480)
+    assert bounds[8] == (900, 10)
+
+
+def test_slices_that_a_gpt_does_not_have_are_empty() -> None:
+    assert gpt.gpt_slice_bounds(entries((34, 99)), 1, 20480) == (0, 0)
+    assert gpt.gpt_slice_bounds((), 7, 20480) == (0, 20480)
+    assert gpt.gpt_slice_bounds(entries((0, 0)), 0, 20480) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("place", "bounds"),
+    [
+        ((0, 1), (0, 2)),
+        ((1, 1), (1, 1)),
+        ((2, 1), (0, 0)),  # ends before it begins
+        (((1 << 64) - 1, 0), (0, 0)),
+        ((1, (1 << 64) - 1), (1, (1 << 64) - 1)),  # beyond the disk: the reader's to refuse
+    ],
+)
+def test_a_slice_is_as_its_entry_says_or_empty(place: tuple[int, int], bounds: tuple[int, int]) -> None:
+    assert gpt.gpt_slice_bounds(entries(place), 0, 20480) == bounds
+
+
+def test_the_device_id_is_at_the_start_of_the_reserved_partition() -> None:
+    """The last one counts, wherever it stands. Source: Solaris vds.c, vd_dskimg_get_devid_block."""
+    reserved = entries((20000, 20400), kind=gpt.RESERVED_GUID)
+    assert gpt.gpt_devid_block(entries((34, 19999)) + reserved) == 20000
+    assert gpt.gpt_devid_block(reserved + entries((34, 19999))) == 20000
+    assert gpt.gpt_devid_block(reserved + entries((300, 400), kind=gpt.RESERVED_GUID)) == 300
+    assert gpt.gpt_devid_block(entries(*[(1, 2)] * 7) + reserved) == 20000  # slice 7 is still the disk
+
+
+@pytest.mark.parametrize("place", [(0, 0), (2, 1)])
+def test_an_empty_reserved_partition_has_no_room_for_an_id(place: tuple[int, int]) -> None:
+    assert gpt.gpt_devid_block(entries(place, kind=gpt.RESERVED_GUID)) is None
+    assert gpt.gpt_devid_block(entries((34, 99))) is None
+    assert gpt.gpt_devid_block(()) is None
+
+
 # -- device id ---------------------------------------------------------------------------------------------
 
 
