@@ -6,12 +6,13 @@ import zlib
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from protocol.errors import LocalProtocolError, PacketError
 from protocol.vdisk.labels import devid, gpt, vtoc
 from protocol.vdisk.payloads import Geometry, Partition, PartitionTag, Vtoc, default_geometry
+from tests.support.sealed import sealed_devid, sealed_gpt, sealed_label
 
 MiB = 1 << 20
 GiB = 1 << 30
@@ -424,8 +425,87 @@ def test_an_id_has_one_sector(size: int) -> None:
     assert devid.read_devid_block(bytes(size)) is None
 
 
-@given(st.binary(min_size=512, max_size=512))
-def test_any_sector_is_a_label_an_id_or_neither(sector: bytes) -> None:
+# -- any bytes ---------------------------------------------------------------------------------------------
+
+sectors = st.binary(min_size=512, max_size=512)
+
+
+@given(sectors)
+def test_any_sector_is_no_label_and_no_id(sector: bytes) -> None:
     for read in (vtoc.read_label, devid.read_devid_block):
         assert read(sector) is None  # nobody draws a checksum
     assert gpt.read_gpt(b"EFI PART" + sector[8:]) is None
+
+
+@given(sectors)
+@example(bytes(512))  # no heads, no sectors
+@example(
+    bytes(424) + b"\xff\xff" + bytes(8) + bytes.fromhex("0002 0001 0001") + bytes(72)
+)  # apc above a cylinder
+def test_any_sector_with_a_good_checksum_is_a_label(sector: bytes) -> None:
+    """Of a label that a client has written nothing is known but that: all that follows from it holds."""
+    label = vtoc.read_label(sealed_label(sector))
+    assert label is not None
+    again = vtoc.read_label(vtoc.build_label(label))
+    assert again is not None
+    assert replace(again, cksum=label.cksum) == label
+    assert all(vtoc.slice_bounds(label, number) >= (0, 0) for number in range(8))
+    table, geometry = vtoc.vtoc_of(label), vtoc.geometry_of(label)
+    size = (geometry.ncyl + geometry.acyl) * geometry.nhead * geometry.nsect
+    assert all(0 < place < size for place in vtoc.backup_blocks(geometry))
+    place = vtoc.devid_block(geometry)
+    assert place is None or 0 < place < size
+    try:
+        made = vtoc.label_from(table, geometry)
+    except PacketError:
+        assert geometry.apc >= geometry.nhead * geometry.nsect
+    else:
+        assert (made.map, made.v_part) == (label.map, label.v_part)
+
+
+numbers_of_16_bits = st.integers(0, 0xFFFF)
+geometries = st.builds(
+    Geometry, **dict.fromkeys(("ncyl", "acyl", "nhead", "nsect", "apc"), numbers_of_16_bits)
+)
+numbers_of_some_bits = st.sampled_from([16, 32, 33, 64]).map(lambda bits: st.integers(0, (1 << bits) - 1))
+eight_partitions = numbers_of_some_bits.flatmap(
+    lambda numbers: st.tuples(*[st.builds(Partition, start=numbers, nblocks=numbers)] * 8)
+)
+
+
+@given(geometries, eight_partitions)
+def test_any_vtoc_makes_a_label_or_is_refused(geometry: Geometry, partition: tuple[Partition, ...]) -> None:
+    cylinder = geometry.nhead * geometry.nsect
+    try:
+        label = vtoc.label_from(replace(VTOC, partition=partition), geometry)
+    except PacketError:
+        assert geometry.apc >= cylinder or any(
+            part.nblocks >> 32 or part.start // cylinder >> 32 for part in partition
+        )
+        return
+    assert vtoc.read_label(vtoc.build_label(label)) is not None
+    for number, part in enumerate(partition):
+        assert vtoc.slice_bounds(label, number) == (part.start // cylinder * cylinder, part.nblocks)
+
+
+@given(sectors, st.integers(0, 8), st.integers(0, 493))
+def test_any_sector_with_a_good_checksum_holds_an_id(sector: bytes, kind: int, length: int) -> None:
+    block = sector[:7] + kind.to_bytes(2, "big") + length.to_bytes(2, "big") + sector[11:]
+    found = devid.read_devid_block(sealed_devid(block))
+    if kind:
+        expected = devid.EncodedDevid(
+            type=kind, id_len=length, driver_hint=block[11:15], id=block[15 : 15 + length]
+        )
+        assert found == expected
+    else:
+        assert found is None
+
+
+@given(sectors, st.sampled_from([512, 4096]), st.integers(0, 1100), st.integers(120, 4200))
+def test_any_block_with_a_good_checksum_is_a_gpt(
+    sector: bytes, size: int, count: int, entry_size: int
+) -> None:
+    numbers = count.to_bytes(4, "little") + entry_size.to_bytes(4, "little")
+    found = gpt.read_gpt(sealed_gpt((sector[:80] + numbers + sector[88:]).ljust(size, b"\0")))
+    sane = 1 <= count <= 1024 and 128 <= entry_size <= 4096 and entry_size % 8 == 0
+    assert (found is not None) == sane
