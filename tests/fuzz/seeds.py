@@ -20,14 +20,35 @@ from hypervisor.records import (
     build_record,
 )
 from protocol import wire
-from protocol.capture import build_interface, build_section
+from protocol.capture import How, Note, NoteKind, build_interface, build_note, build_section
 from protocol.ldc.cookie import PAGE_SIZE, Cookie, Permission, build_mte
 from protocol.ldc.events import LinkState
 from protocol.ldc.packet import Mode
 from protocol.vdisk.attributes import DiskAttributes, build_wish, layout_of
 from protocol.vdisk.attributes import build_answer as build_attributes
 from protocol.vdisk.descriptor import Request, build_entry, build_payload
+from protocol.vdisk.labels import (
+    Gpt,
+    GptEntry,
+    GptEntryLayout,
+    build_devid_block,
+    build_gpt,
+    build_label,
+    default_label,
+    fabricated,
+    geometry_of,
+    vtoc_of,
+)
+from protocol.vdisk.labels.gpt import RESERVED_GUID, USR_GUID
 from protocol.vdisk.operations import SLICE_NONE, Operation
+from protocol.vdisk.payloads import (
+    DeviceId,
+    GeometryLayout,
+    VtocLayout,
+    build_device_id,
+    build_efi,
+)
+from protocol.vdisk.scsi import build_scsi
 from protocol.vio.messages import TransferMode
 from tests.fuzz.targets import both_stacks, captures, client_stack, decoders, link, server_stack
 
@@ -84,9 +105,41 @@ def _decoders() -> Iterator[bytes]:
             (decoders.TABLE_ENTRIES * PAGE_SIZE - 8, 16),  # beyond the table
         )
     ]
+    bodies["parse_note"] = [build_note(Note(NoteKind.TAKEN, How.MESSAGE, 3, 7, entry[8 : 8 + 48 + 16]))]
+    bodies.update(_disk_bodies())
     for name, found in bodies.items():
         for body in found:
             yield decoders.key_of(name).to_bytes(2, "big") + body
+
+
+def _disk_bodies() -> dict[str, list[bytes]]:
+    """Labels, device ids, EFI and SCSI: repaired where a first byte says so."""
+    label = default_label(100 << 20)
+    geometry = GeometryLayout.build(geometry_of(label))
+    slices = (
+        GptEntry(type_guid=USR_GUID, starting_lba=34, ending_lba=99),
+        GptEntry(type_guid=RESERVED_GUID, starting_lba=100, ending_lba=200),
+    )
+    gpt = Gpt(alternate_lba=299, first_usable_lba=34, last_usable_lba=266, num_partition_entries=len(slices))
+    entries = b"".join(GptEntryLayout.build(each) for each in slices)
+    devid = fabricated(1, 2, 3)
+    answer = DeviceId(type=devid.type, length=devid.id_len, id=devid.id)
+    command = build_scsi(bytes(6), sense_len=20, datain_len=36)
+    both_ways = bytes([1, 6, 20, 36, 4]) + bytes(16 + 8 + 24 + 40 + 8)
+    return {
+        "read_label": [b"\1" + build_label(label)[:509], b"\1", bytes(64)],
+        "label_from": [b"\1" + geometry + VtocLayout.build(vtoc_of(label)), bytes(1) + geometry],
+        "vtoc_of": [build_label(label)[:510]],
+        "backup_blocks": [geometry],
+        "devid_block": [geometry],
+        "read_gpt": [bytes([1, block, 0]) + build_gpt(gpt)[:92] for block in range(2)],
+        "read_entries": [bytes([odd, len(slices) - 1, odd]) + entries for odd in range(2)],
+        "read_devid_block": [b"\1" + build_devid_block(devid)[:29]],
+        "parse_device_id": [build_device_id(answer, nbytes) for nbytes in (144, 16)],
+        "parse_efi": [build_efi(1, build_gpt(gpt)[:92])],
+        "scsi_areas": [b"\0" + command, both_ways],
+        "parse_scsi": [b"\0" + command, both_ways],
+    }
 
 
 def _records() -> Iterator[bytes]:

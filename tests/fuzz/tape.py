@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeAlias, TypeVar
 
 from protocol.errors import RemoteProtocolError
 
-__all__ = ["Tape", "attempt", "mutated"]
+__all__ = ["Check", "Tape", "attempt", "mutated"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -55,6 +55,10 @@ class Tape:
         found = self._data[self._at :]
         self._at = len(self._data)
         return found
+
+
+Check: TypeAlias = Callable[[Tape], None]
+"""Runs a decoder on what is left of a tape, and asserts what has to hold."""
 
 
 def mutated(message: bytes, tape: Tape) -> bytes:

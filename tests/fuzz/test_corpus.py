@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterable, Iterator
 
 import pytest
 
+import protocol
 from tests.fuzz.__main__ import CORPUS
 from tests.fuzz.seeds import SEEDS
 from tests.fuzz.tape import Tape
@@ -68,6 +72,22 @@ def test_a_seed_of_a_stack_is_a_session() -> None:
         assert disk.client.sessions, seed.hex()
 
 
-def test_every_structure_is_decoded() -> None:
+def test_every_check_has_a_seed() -> None:
     reached = {decoders.choose(seed[:2]) for seed in SEEDS["decoders"]()}
     assert reached == set(decoders.CHECKS)
+
+
+def _readers() -> Iterator[str]:
+    """Yield the name of every public function of ``protocol`` that says that it parses or reads."""
+    for found in pkgutil.walk_packages(protocol.__path__, "protocol."):
+        if not found.name.endswith("__main__"):
+            module = importlib.import_module(found.name)
+            for name, value in inspect.getmembers(module, inspect.isfunction):
+                if value.__module__ == module.__name__ and name.startswith(("parse_", "read_")):
+                    yield name
+
+
+def test_every_reader_is_fuzzed() -> None:
+    readers = list(_readers())
+    assert len(set(readers)) == len(readers)  # a check is found by its name
+    assert set(readers) <= set(decoders.CHECKS)

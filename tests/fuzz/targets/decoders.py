@@ -1,4 +1,7 @@
-"""Every structure and every function that turns a peer's bytes or numbers into values.
+"""Every structure, and every function of ``protocol`` that turns a peer's or a disk's bytes into values.
+
+Every public function of ``protocol`` called ``parse_`` or ``read_`` is a check, and so are those that take a
+peer's numbers; the readers of ``hypervisor`` are the target ``records``.
 
 Input: two bytes say which check, the rest is what it decodes. Checks are found by a hash of their name, so
 that a new structure takes over some inputs of one other and leaves all others what they were.
@@ -11,13 +14,14 @@ import functools
 import importlib
 import pkgutil
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import hypervisor
 import protocol
 from protocol import wire
+from protocol.capture import build_note, parse_note
 from protocol.errors import RingError
 from protocol.ldc.cookie import PAGE_SHIFT, MapTable
 from protocol.vdisk.attributes import (
@@ -42,11 +46,10 @@ from protocol.vdisk.validate import clip, validate
 from protocol.vio.dring import MAX_DESCRIPTOR_SIZE, MAX_DESCRIPTORS, MIN_DESCRIPTOR_SIZE, RingGeometry
 from protocol.vio.handshake import answer_version, lower_version
 from protocol.vio.messages import InbandHeaderLayout, Subtype, TagLayout, Version, echo
-from tests.fuzz.tape import Tape, attempt
+from tests.fuzz import disk_checks
+from tests.fuzz.tape import Check, Tape, attempt
 
 __all__ = ["CHECKS", "choose", "fuzz_one", "key_of"]
-
-Check: TypeAlias = Callable[[Tape], None]
 
 DISK: Final = DiskAttributes(size_blocks=0x1803, max_xfer_blocks=2048)
 VERSIONS: Final = ((1, 0), (1, 1), (1, 2))
@@ -140,6 +143,12 @@ def _geometry(tape: Tape) -> None:
         built = build_geometry(geometry)
         assert len(built) == GEOMETRY_NBYTES
         assert parse_geometry(built) == geometry
+
+
+def _note(tape: Tape) -> None:
+    """A note of a capture builds back to the same."""
+    note = attempt(parse_note, tape.rest())
+    assert note is None or parse_note(build_note(note)) == note
 
 
 def _status(tape: Tape) -> None:
@@ -249,11 +258,13 @@ CHECKS: Final[Mapping[str, Check]] = {
     "attributes_from": _attributes,
     "validate": _request,
     "parse_geometry": _geometry,
+    "parse_note": _note,
     "from_wire": _status,
     "answer_version": _versions,
     "check_range": _ring,
     "echo": _echo,
     "resolve": _map_table,
+    **disk_checks.CHECKS,
 }
 """Name of a structure, or of a function, → what has to hold for any input."""
 
