@@ -116,7 +116,7 @@ class HandshakeLink(Transport):
             self._fail("packets lost in both directions")
             return
         self._held.clear()
-        self._send_control(type_, _NACK, ctrl & CTRL_MASK, force=False)
+        self._send_control(type_, _NACK, ctrl & CTRL_MASK)
 
     def _receive_control(self, ctrl: int, stype: int, env: int, seqid: int, packet: Buffer) -> None:
         """Act on a control packet by the table; what is not in it is ignored."""
@@ -220,13 +220,13 @@ class HandshakeLink(Transport):
         """Send RTS or RTR. Source: Solaris ldc.c, i_ldc_process_VER and i_ldc_process_RTS."""
         return self._send(_pack(_CTRL, _INFO, ctrl, self.mode, INIT_SEQID, b""))
 
-    def _send_control(self, type_: int, stype: int, ctrl: int, *, force: bool = True) -> bool:
+    def _send_control(self, type_: int, stype: int, ctrl: int) -> bool:
         """Send RDX, an ACK or a NACK. Source: Solaris ldc.c, i_ldc_send_pkt."""
         if ctrl in (_RTS, _RTR):  # carry no numbers
-            return self._send(_pack(type_, stype, ctrl, 0, 0, b""), force=force)
+            return self._send(_pack(type_, stype, ctrl, 0, 0, b""))
         seqid = (self._last_msg_snt + 1) & SEQID_MASK
         ackid = self._last_msg_rcd.to_bytes(8, "big")  # at offset 12; ignored on receipt in unreliable mode
-        sent = self._send(_pack(type_, stype, ctrl, 0, seqid, ackid), force=force)
+        sent = self._send(_pack(type_, stype, ctrl, 0, seqid, ackid))
         if sent:
             self._last_msg_snt = seqid
         return sent

@@ -147,17 +147,16 @@ class Transport(ABC):
         while self._held and not self._in_reset:
             self._process(self._held.popleft())
 
-    def _send(self, packet: bytes, *, force: bool = True) -> bool:
-        """Queue one packet of our own; ``False`` if the queue is full, and then the link is reset."""
+    def _send(self, packet: bytes) -> bool:
+        """Queue one packet of our own; ``False`` if the queue is full: then the link is reset by force."""
         if len(self._output) >= self._queue_packets:
-            self._reset(force=force)
-            self._events.append(LinkReset("transmit queue full"))
+            self._fail("transmit queue full")
             return False
         self._output.append(packet)
         return True
 
     def _fail(self, cause: str) -> None:
-        """Reset by force because of what the peer sent, and tell the layer above."""
+        """Reset by force, of our own accord, and tell the layer above."""
         self._reset(force=True)
         self._events.append(LinkReset(cause))
 

@@ -297,13 +297,13 @@ def test_step_that_met_a_full_queue_has_not_begun_a_handshake(step: int) -> None
     assert outputs(link) == [MARK, packet(CTRL, INFO, 1, payload=b"\x00\x01")]
 
 
-def test_nack_that_cannot_be_sent_before_up_is_no_forced_reset() -> None:
-    """The receive queue is configured only if the link was UP: "reset(no force)"."""
+def test_nack_that_cannot_be_sent_before_up_is_a_forced_reset() -> None:
+    """i_ldc_rx_process_hvq, which sees what comes before UP, forces it: the peer has to notice."""
     link = in_state(TransportState.VREADY)
     for _ in range(512):
         link.receive_packet(packet(CTRL, INFO, RDX, 0, 9))
     assert events(link) == [LinkReset("transmit queue full")]
-    assert outputs(link) == []
+    assert outputs(link) == [MARK]
 
 
 def version_ack() -> bytes:
