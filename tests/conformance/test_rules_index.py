@@ -1,4 +1,4 @@
-"""The page of rules lists tests that exist, and every conformance test there is."""
+"""The page of rules lists tests that exist and every conformance test there is, each rule with its source."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[1]
 PAGE = TESTS.parent / "docs" / "reference" / "rules.md"
 NODE = re.compile(r"`((?:\w+/)+test_\w+\.py(?:::\w+)+)`")
+SECTION = re.compile(r"^## (.+)\n\n((?:[^|\n#].*\n)+)\n((?:\|.*\n)+)(?=\n## |\Z)", re.MULTILINE)
+"""A section of the page: its name, the words before its table, and the table."""
 
 
 def _tests(path: Path) -> Iterator[str]:
@@ -53,3 +55,32 @@ def test_every_row_names_a_test_or_says_why_there_is_none() -> None:
     rules = [row for row in rows if not row.startswith(("| Rule", "| Difference"))]
     assert len(rules) > 100
     assert not [row for row in rules if not NODE.search(row) and "| with " not in row]
+
+
+def test_every_section_is_words_that_say_its_source_and_one_table() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    sections = {name: words for name, words, _ in SECTION.findall(page)}
+    assert list(sections) == re.findall(r"^## (.+)$", page, re.MULTILINE)
+    assert [name for name, words in sections.items() if "Source" not in words] == []
+
+
+def test_every_row_has_a_source_if_there_is_a_column_for_it() -> None:
+    for name, words, table in SECTION.findall(PAGE.read_text(encoding="utf-8")):
+        head, _, *rows = (_cells(row) for row in table.splitlines())
+        assert [row for row in rows if len(row) != len(head)] == [], name
+        if "Source" in head:
+            assert [row for row in rows if not row[head.index("Source")]] == [], name
+        else:
+            assert "Source: " in words, name
+
+
+def test_a_rule_of_our_own_says_why() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    ours = [cell for row in page.splitlines() for cell in _cells(row) if cell.startswith("this project")]
+    assert ours
+    assert [cell for cell in ours if not cell.removeprefix("this project").startswith(": ")] == []
+
+
+def _cells(row: str) -> list[str]:
+    """Return the cells of a row of a table."""
+    return [cell.strip() for cell in row.strip("|").split("|")]
