@@ -38,6 +38,7 @@ PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "reference" / "stat
 
 State = TypeVar("State", bound=Enum)
 Cause = TypeVar("Cause", bound=Enum)
+Member = TypeVar("Member", bound=Enum)
 
 _MEMBER: Final = re.compile(r"^\s+(\w+) = [^#]*?(?:  # (.*))?$", re.MULTILINE)
 _BLOCK: Final = re.compile(r"(?<=<!-- drawn: )([\w-]+) -->\n.*?(?=<!-- end -->)", re.DOTALL)
@@ -64,7 +65,7 @@ def _common(steps: Mapping[tuple[State, Cause], State]) -> dict[tuple[Cause, Sta
     sources: dict[tuple[Cause, State], list[State]] = {}
     for (state, cause), target in steps.items():
         sources.setdefault((cause, target), []).append(state)
-    states = list(type(next(iter(steps.values()))))
+    states = _states(steps)
     return {
         edge: [state for state in states if state not in froms]
         for edge, froms in sources.items()
@@ -94,6 +95,17 @@ def diagram(steps: Mapping[tuple[State, Cause], State], first: State) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _in_order(used: Iterable[Member]) -> list[Member]:
+    """Return the members ``used``, each once, in the order of their enumeration."""
+    members = set(used)
+    return [member for member in type(next(iter(members))) if member in members]
+
+
+def _states(steps: Mapping[tuple[State, Cause], State]) -> list[State]:
+    """Return the states that a machine is ever in."""
+    return _in_order([*(state for state, _ in steps), *steps.values()])
+
+
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Return a Markdown table."""
     lines = [list(head)]
@@ -101,19 +113,22 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def _words(title: str, enum: type[Enum], meaning: str) -> str:
-    """Return a table of the members of ``enum`` that say something about themselves, or nothing."""
-    words = comments(enum)
-    rows = [(f"{_label(member)}", words[member.name]) for member in enum if member.name in words]
+def _words(title: str, used: Iterable[Enum], meaning: str) -> str:
+    """Return a table of the members ``used`` that say something about themselves, or nothing."""
+    members = _in_order(used)
+    words = comments(type(members[0]))
+    rows = [(_label(member), words[member.name]) for member in members if member.name in words]
     return "\n" + _table((title, meaning), rows) if rows else ""
 
 
 def drawn(steps: Mapping[tuple[State, Cause], State], first: State) -> str:
-    """Return a machine: its diagram, what each state waits for, what each input is."""
-    states = comments(type(first))
-    waits = _table(("State", "Waits for, or is"), ((state.name, states[state.name]) for state in type(first)))
-    _, cause = next(iter(steps))
-    return f"```mermaid\n{diagram(steps, first)}```\n\n{waits}" + _words("Input", type(cause), "Is")
+    """Return a machine: its diagram, what each of its states waits for, what each of its inputs is."""
+    words = comments(type(first))
+    waits = _table(
+        ("State", "Waits for, or is"), ((state.name, words[state.name]) for state in _states(steps))
+    )
+    inputs = _words("Input", (cause for _, cause in steps), "Is")
+    return f"```mermaid\n{diagram(steps, first)}```\n\n{waits}{inputs}"
 
 
 def matrix(corner: str, columns: type[State], rows: Mapping[str, Mapping[State, str]]) -> str:
@@ -128,7 +143,7 @@ def received(table: Mapping[tuple[int, int, TransportState], Enum]) -> str:
     for (ctrl, stype, state), action in table.items():
         name = f"{PacketCtrl(ctrl).name} {PacketStype(stype).name}"
         rows.setdefault(name, {})[state] = _label(action)
-    actions = _words("Action", type(next(iter(table.values()))), "Does")
+    actions = _words("Action", table.values(), "Does")
     return matrix("Received", TransportState, rows) + actions
 
 

@@ -64,7 +64,7 @@ class TransportState(IntEnum):
     OPEN = (  # waits for the peer to configure its receive queue
         TransportFlag.TXQ_RDY | TransportFlag.RXQ_RDY | TransportFlag.QCONF_RDY | TransportFlag.CNEX_RDY
     )
-    READY = OPEN | TransportFlag.LINK_READY  # waits for ``up()`` here or a version packet from the peer
+    READY = OPEN | TransportFlag.LINK_READY  # waits for ``up()``, or for the peer's handshake if there is one
     VREADY = READY | TransportFlag.VER_DONE  # version agreed; waits for RTS, RTR or RDX
     UP = VREADY | TransportFlag.HSHAKE_DONE  # data flows
 

@@ -68,6 +68,21 @@ def test_words_are_the_comments_of_the_members() -> None:
     assert comments(Hand) == {}
 
 
+def test_states_and_inputs_of_other_tables_are_not_listed() -> None:
+    assert drawn({(Lamp.ON, Hand.DROP): Lamp.BROKEN}, Lamp.ON) == (
+        "```mermaid\n"
+        "stateDiagram-v2\n"
+        "    [*] --> ON\n"
+        "    ON --> BROKEN: a drop\n"
+        "```\n"
+        "\n"
+        "| State | Waits for, or is |\n"
+        "| --- | --- |\n"
+        "| ON | shines |\n"
+        "| BROKEN | the end |\n"
+    )
+
+
 def test_a_state_that_does_not_say_what_it_waits_for_cannot_be_drawn() -> None:
     with pytest.raises(KeyError, match="DIM"):
         drawn(STEPS, Lamp.OFF)
