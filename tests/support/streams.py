@@ -5,11 +5,7 @@ from __future__ import annotations
 from protocol.ldc.events import LinkReset
 from protocol.ldc.reliable import ReliableLink
 from protocol.ldc.state import TransportState
-from tests.support.links import (
-    MARK,
-    events,
-    outputs,
-)
+from tests.support.links import MARK, events, outputs
 
 PIECE = bytes(range(48))
 WINDOW = 1023  # mtu 8192: four of them are 682 packets, the queue has 1024 entries

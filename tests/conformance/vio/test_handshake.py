@@ -1,20 +1,16 @@
-"""The handshake, server's side: what is accepted where, what is answered, what follows.
+"""The handshake, server's side: what is accepted where, and what is answered.
 
 Sources: Solaris 11 vds.c (vd_do_process_msg, vd_process_ver_msg, vd_process_attr_msg,
-vd_process_dring_reg_msg, vd_process_msg); FWARC 2010/054.
+vd_process_dring_reg_msg); FWARC 2010/054.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from protocol.ldc.events import LinkState
-from protocol.stack import DescriptorsReady, SessionReset
 from protocol.vio.state import SERVER_EXPECTS, ServerState
 from tests.support.vioscript import SID, ServerScript, octets
-
-ATTR = f"01 01 00 02 {SID} 03 00 00 00 00000200 {'00' * 16} 0000000000000100"
-RDX = f"01 01 00 05 {SID}"
+from tests.support.viosession import ATTR, RDX, refused, reset_of, server_in
 
 
 def _register(
@@ -31,25 +27,6 @@ def _register(
     return bytes.fromhex(
         f"01 01 00 03 {SID} {ident:016x} {num:08x} {size:08x} {options:04x} {resv} {ncookies:08x} {cookies}"
     )
-
-
-def _reset(script: ServerScript) -> SessionReset | None:
-    """Return the reset that was reported, if any, after it was carried out."""
-    resets = [event for event in script.events() if isinstance(event, SessionReset)]
-    for _ in resets:
-        script.stack.reset_done()
-        script.carry()
-    assert len(resets) <= 1
-    return resets[0] if resets else None
-
-
-def _refused(script: ServerScript, message: bytes) -> SessionReset | None:
-    """Send what must be answered with a NACK of the same length; return the reset that follows."""
-    (answer,) = script.send(message)
-    assert answer[:1] + answer[2:4] == message[:1] + message[2:4]
-    assert answer[1] == 4
-    assert len(answer) == len(message)
-    return _reset(script)
 
 
 # -- the steps -----------------------------------------------------------------------------------------------
@@ -97,7 +74,7 @@ def test_init_ver_info_has_56_bytes(size: int) -> None:
     """vds.c, vd_process_ver_msg: length = 56."""
     script = ServerScript()
     message = (octets(f"01 01 00 01 {SID} 0001 0001 03") + bytes(56))[:size]
-    assert _refused(script, message) is None
+    assert refused(script, message) is None
     script.data()
 
 
@@ -115,7 +92,7 @@ def test_ver_attr_info_has_56_bytes(size: int) -> None:
     """vds.c, vd_process_attr_msg: length = 56."""
     script = ServerScript()
     script.say(f"01 01 00 01 {SID} 0001 0001 03")
-    reset = _refused(script, (octets(ATTR) + bytes(8))[:size])
+    reset = refused(script, (octets(ATTR) + bytes(8))[:size])
     assert reset is not None
     assert not reset.full
 
@@ -124,7 +101,7 @@ def test_ver_max_xfer_sz_is_not_0() -> None:
     """vds.c, vd_process_attr_msg: max_xfer_sz 0 is refused."""
     script = ServerScript()
     script.say(f"01 01 00 01 {SID} 0001 0001 03")
-    reset = _refused(script, octets(ATTR)[:32] + bytes(24))
+    reset = refused(script, octets(ATTR)[:32] + bytes(24))
     assert reset is not None
     assert not reset.full
 
@@ -140,7 +117,7 @@ def test_ver_xfer_mode_is_in_band_or_ring(minor: int, mode: int) -> None:
         (answer,) = script.send(message)
         assert (answer[1], answer[8]) == (2, mode)
     else:
-        reset = _refused(script, message)
+        reset = refused(script, message)
         assert reset is not None
         assert not reset.full
 
@@ -195,7 +172,7 @@ def test_attr_dring_reg_is_checked(message: bytes) -> None:
     script = ServerScript()
     script.agree()
     script.events()
-    reset = _refused(script, message)
+    reset = refused(script, message)
     assert reset is not None
     assert not reset.full
     script.data()
@@ -206,7 +183,7 @@ def test_attr_a_ring_larger_than_its_cookie_is_a_full_reset() -> None:
     script = ServerScript()
     script.agree()
     script.events()
-    reset = _refused(script, _register(num=129, size=64))
+    reset = refused(script, _register(num=129, size=64))
     assert reset is not None
     assert reset.full
     assert script.resets == 1
@@ -221,7 +198,7 @@ def test_attr_a_ring_that_cannot_be_mapped_is_a_full_reset() -> None:
     script.events()
     script.stack.refuse_ring("no such page")
     assert [answer[1] for answer in script.answers()] == [4]
-    reset = _reset(script)
+    reset = reset_of(script)
     assert reset is not None
     assert reset.full
     assert script.resets == 1
@@ -232,7 +209,7 @@ def test_attr_in_band_awaits_rdx() -> None:
     script = ServerScript()
     script.agree(xfer_mode=2)
     script.events()
-    assert _refused(script, _register()) is not None
+    assert refused(script, _register()) is not None
 
 
 @pytest.mark.parametrize("size", [8, 55, 57])
@@ -241,7 +218,7 @@ def test_dring_rdx_has_56_bytes(size: int) -> None:
     script = ServerScript()
     script.agree()
     script.register()
-    reset = _refused(script, (octets(RDX) + bytes(8))[:size])
+    reset = refused(script, (octets(RDX) + bytes(8))[:size])
     assert reset is not None
     assert not reset.full
 
@@ -252,7 +229,7 @@ def test_attr_in_band_rdx_has_56_bytes(size: int) -> None:
     script = ServerScript()
     script.agree(xfer_mode=2)
     script.events()
-    reset = _refused(script, (octets(RDX) + bytes(8))[:size])
+    reset = refused(script, (octets(RDX) + bytes(8))[:size])
     assert reset is not None
     assert not reset.full
 
@@ -263,7 +240,7 @@ def test_dring_a_second_ring_and_unregistering_are_refused(message: bytes) -> No
     script = ServerScript()
     script.agree()
     script.register()
-    reset = _refused(script, message)
+    reset = refused(script, message)
     assert reset is not None
     assert not reset.full
     script.data()
@@ -273,7 +250,7 @@ def test_data_unregistering_is_refused() -> None:
     """vds.c: DRING_UNREG in the data phase is a NACK."""
     script = ServerScript()
     script.data()
-    reset = _refused(script, octets(f"01 01 00 04 {SID} 0000000000000001"))
+    reset = refused(script, octets(f"01 01 00 04 {SID} 0000000000000001"))
     assert reset is not None
     assert not reset.full
 
@@ -286,13 +263,15 @@ def test_a_version_in_mid_session_restarts_at_once() -> None:
         script.events()
         message = octets("01 01 00 01 00 00 00 77 0001 0001 03")
         script.send(message)
-        reset = _reset(script)
+        reset = reset_of(script)
         assert reset is not None
         assert not reset.full
         assert script.answers() == [octets("01 02 00 01 00 00 00 77 0001 0001 04")]
 
 
 _UNREG = octets(f"01 01 00 04 {SID} 0000000000000001")
+
+
 _INFOS = {
     0x01: octets(f"01 01 00 01 {SID} 0001 0001 03"),
     0x02: octets(ATTR),
@@ -307,25 +286,6 @@ _INFOS = {
 }
 
 
-def _server_in(state: ServerState) -> ServerScript:
-    """Return a server in ``state``, its events forgotten."""
-    script = ServerScript()
-    if state is ServerState.VERSION:
-        script.say(f"01 01 00 01 {SID} 0001 0002 03")
-    elif state in (ServerState.ATTRIBUTES_RING, ServerState.RING):
-        script.agree()
-    elif state is ServerState.ATTRIBUTES_INBAND:
-        script.agree(xfer_mode=2)
-    elif state is ServerState.DATA_RING:
-        script.data()
-    elif state is ServerState.DATA_INBAND:
-        script.inband()
-    if state is ServerState.RING:
-        script.register()
-    script.events()
-    return script
-
-
 @pytest.mark.parametrize(
     ("state", "envelope"),
     [
@@ -337,8 +297,8 @@ def _server_in(state: ServerState) -> ServerScript:
 )
 def test_what_a_state_does_not_accept_is_refused(state: ServerState, envelope: int) -> None:
     """Solaris 11 vds.c, vd_do_process_msg, ENOMSG: NACK, soft reset, and the next VER_INFO is welcome."""
-    script = _server_in(state)
-    reset = _refused(script, _INFOS[envelope])
+    script = server_in(state)
+    reset = refused(script, _INFOS[envelope])
     assert (reset is None) == (state is ServerState.INIT)  # where there is no session there is none to reset
     assert reset is None or not reset.full
     assert script.resets == 0
@@ -349,179 +309,13 @@ def test_what_a_state_does_not_accept_is_refused(state: ServerState, envelope: i
 @pytest.mark.parametrize("tag", ["01 02", "01 04", "02 01", "04 01"])
 def test_a_message_of_another_type_or_subtype_is_refused(state: ServerState, tag: str) -> None:
     """vds.c, vd_do_process_msg: type, subtype and envelope together say what a message is."""
-    script = _server_in(state)
+    script = server_in(state)
     envelope = min(set(SERVER_EXPECTS[state]) - {0x03, 0x04}, default=0x03)
     kind = bytes.fromhex(tag)
     if envelope >= 0x40:
         kind = bytes([3 - kind[0] if kind[0] < 4 else 4, kind[1]])
     (answer,) = script.send(kind + _INFOS[envelope][2:])
     assert answer[:4] == kind[:1] + b"\x04" + _INFOS[envelope][2:4]
-    reset = _reset(script)
+    reset = reset_of(script)
     assert (reset is None) == (state is ServerState.INIT)
     assert reset is None or not reset.full
-
-
-# -- session id ----------------------------------------------------------------------------------------------
-
-
-def test_before_a_version_the_session_id_is_not_looked_at() -> None:
-    """vds.c: any VER_INFO is taken, and the answer carries the client's sid."""
-    script = ServerScript()
-    for sid in ("00 00 00 00", "ff ff ff ff"):
-        (answer,) = script.say(f"01 01 00 01 {sid} 0009 0000 03")
-        assert answer.startswith(f"01 04 00 01 {sid}")
-
-
-@pytest.mark.parametrize("message", [f"01 01 00 05 {SID[:-1]}b", f"02 01 00 42 {SID[:-1]}b"])
-def test_later_another_session_id_is_refused_for_data_too(message: str) -> None:
-    """vds.c, vd_do_process_msg: EBADMSG, NACK and soft reset; the NACK carries the sid that was sent."""
-    script = ServerScript()
-    script.data()
-    (answer,) = script.say(message)
-    assert answer.split()[4:8] == f"{SID[:-1]}b".split()
-    reset = _reset(script)
-    assert reset is not None
-    assert not reset.full
-
-
-# -- reply rule ----------------------------------------------------------------------------------------------
-
-
-def test_an_unexpected_message_is_a_nack_and_a_soft_reset() -> None:
-    """Solaris 11 vds.c, ENOMSG: soft (illumos: full)."""
-    script = ServerScript()
-    script.agree()
-    script.events()
-    reset = _refused(script, octets(RDX))
-    assert reset is not None
-    assert not reset.full
-    assert script.resets == 0
-
-
-@pytest.mark.parametrize("size", [1, 4, 7])
-def test_a_message_shorter_than_a_tag_gets_no_answer_and_a_full_reset(size: int) -> None:
-    """vds.c, vd_process_msg: cannot nack a short message."""
-    script = ServerScript()
-    script.data()
-    assert script.send(bytes(size)) == []
-    reset = _reset(script)
-    assert reset is not None
-    assert reset.full
-    assert script.resets == 1
-
-
-def test_after_a_soft_reset_the_link_stays_up_and_a_new_version_is_welcome() -> None:
-    """vds.c, vd_reset_if_needed: state INIT, ldc_up."""
-    script = ServerScript()
-    script.data()
-    _refused(script, octets(RDX))
-    assert script.resets == 0
-    script.data(minor=1)
-
-
-def test_after_a_full_reset_the_link_comes_up_again() -> None:
-    """vds.c, vd_reset_if_needed: ldc_down, then ldc_up; the client sees an LDC RESET."""
-    script = ServerScript()
-    script.data()
-    script.send(script.ring(1, 99, 99))
-    reset = _reset(script)
-    assert reset is not None
-    assert reset.full
-    assert script.resets == 1
-    script.data()
-
-
-def test_a_running_request_is_answered_before_the_reset() -> None:
-    """vds.c, vd_reset_if_needed: waits for the completion queue, then resets."""
-    script = ServerScript()
-    script.data()
-    script.send(script.ring(1, 0, 0), octets(RDX))
-    ready, _ = script.events()
-    assert isinstance(ready, DescriptorsReady)
-    script.stack.complete(ready.batch, 0)
-    assert [answer[1] for answer in script.answers()] == [2, 4]
-
-
-# -- versions ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("offered", "answer"),
-    [
-        ("0001 0000", "02 0001 0000 04"),  # OpenBSD
-        ("0001 0001", "02 0001 0001 04"),  # Solaris, OpenBSD
-        ("0001 0002", "02 0001 0002 04"),  # Linux
-        ("0001 0003", "02 0001 0002 04"),
-        ("0001 ffff", "02 0001 0002 04"),
-        ("0002 0000", "04 0001 0002 04"),
-        ("ffff ffff", "04 0001 0002 04"),
-        ("0000 0000", "04 0000 0000 04"),
-        ("0000 ffff", "04 0000 0000 04"),
-    ],
-)
-def test_the_answer_to_a_version(offered: str, answer: str) -> None:
-    """vds.c, vd_process_ver_msg: minor lowered; own best; next lower; 0.0. dev_class 4, refused or not."""
-    script = ServerScript()
-    subtype, rest = answer.split(" ", 1)
-    assert script.send(octets(f"01 01 00 01 {SID} {offered} 03")) == [
-        octets(f"01 {subtype} 00 01 {SID} {rest}")
-    ]
-
-
-def test_linux_goes_down_to_a_version_we_have() -> None:
-    """Linux viohs.c: after a NACK, the next lower version with a new sid."""
-    script = ServerScript()
-    assert script.say("01 01 00 01 00 00 00 29 0002 0000 03")[0].startswith("01 04 00 01 00 00 00 29 00 01")
-    script.data()
-
-
-def test_a_solaris_client_that_cannot_go_down_ends_in_a_reset_and_tries_again() -> None:
-    """vdc.c, vdc_handle_ver_msg: after a NACK it goes on with ATTR_INFO as if acknowledged."""
-    script = ServerScript()
-    script.say(f"01 01 00 01 {SID} 0002 0000 03")
-    assert script.say(ATTR)[0].startswith("01 04 00 02")
-    assert script.events() == []
-    script.reset()
-    script.data()
-
-
-def test_version_info_acks_do_not_depend_on_the_link_being_fresh() -> None:
-    """vds.c: LDC UP is a soft reset; a client may also just begin again after its own reset."""
-    script = ServerScript()
-    script.data()
-    script.reset()
-    _reset(script)
-    script.data()
-
-
-# -- link ----------------------------------------------------------------------------------------------------
-
-
-def test_link_reset_without_a_session_just_comes_up_again() -> None:
-    """vds.c, vd_handle_ldc_events, LDC_EVT_RESET in INIT: just ldc_up."""
-    script = ServerScript()
-    script.reset()
-    assert script.events() == []
-    script.data()
-
-
-@pytest.mark.parametrize("state", [state for state in ServerState if state is not ServerState.INIT])
-def test_link_reset_is_a_soft_reset(state: ServerState) -> None:
-    """vds.c, vd_handle_ldc_events, LDC_EVT_RESET: a soft reset, which ends in ldc_up."""
-    script = _server_in(state)
-    script.reset()
-    reset = _reset(script)
-    assert reset is not None
-    assert not reset.full
-    assert script.resets == 0
-    script.data()
-
-
-@pytest.mark.parametrize("state", [state for state in ServerState if state is not ServerState.INIT])
-def test_link_down_is_a_full_reset(state: ServerState) -> None:
-    """vds.c, vd_handle_ldc_events, LDC_EVT_DOWN."""
-    script = _server_in(state)
-    script.stack.link_state(LinkState.DOWN)
-    (reset,) = script.events()
-    assert isinstance(reset, SessionReset)
-    assert reset.full
