@@ -1,4 +1,4 @@
-"""Map table and cookies: export, revoke, resolve, and every status of a cookie that does not resolve."""
+"""Cookies and map tables: their bits, what resolves, and every status of a cookie that does not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from protocol.errors import CookieError, HvStatus, Layer, LocalProtocolError, Reaction
+from protocol.errors import CookieError, HvStatus, LocalProtocolError
 from protocol.ldc.cookie import (
     PAGE_SIZE,
     Cookie,
@@ -24,27 +24,12 @@ from protocol.ldc.cookie import (
     split_cookie,
 )
 from tests.support.calls import count_calls
-
-RW = Permission.R | Permission.W
-COPY = Permission.CR | Permission.CW
-
-
-def make(nentries: int = 16) -> tuple[MapTable, bytearray]:
-    memory = bytearray(nentries * 16)
-    return MapTable(memoryview(memory), nentries), memory
+from tests.support.maptables import COPY, RW, make_table, refused
 
 
 def poke(memory: bytearray, index: int, mte: int) -> None:
     """Write a map table entry as a peer could."""
     struct.pack_into(">Q", memory, index * 16, mte)
-
-
-def refused(table: MapTable, addr: int, length: int, need: int = COPY) -> HvStatus:
-    with pytest.raises(CookieError) as caught:
-        table.resolve(addr, length, need)
-    assert caught.value.reaction is Reaction.RESET
-    assert caught.value.layer is Layer.HYPERVISOR
-    return caught.value.hv_status
 
 
 # ---------------------------------------------------------------------------------------------- bit layouts
@@ -139,226 +124,11 @@ def test_cookie_address_splits_by_its_page_size(addr: int, parts: tuple[int, int
     assert split_cookie(addr) == parts
 
 
-# --------------------------------------------------------------------------------------------------- export
-
-
-def test_export_keeps_the_offset_and_covers_pages_in_a_row_with_one_cookie() -> None:
-    table, memory = make()
-    cookies = table.export(5 * PAGE_SIZE + 24, 2 * PAGE_SIZE, Permission.CW)
-    assert cookies == [Cookie(24, 2 * PAGE_SIZE)]
-    assert [table.page(index) for index in range(4)] == [0xA400, 0xC400, 0xE400, 0]
-    assert memory[:16] == bytes.fromhex("000000000000a400 0000000000000000")  # big-endian, word 1 zero
-
-
-def test_slots_are_taken_round_robin() -> None:
-    table, _ = make(4)
-    first = table.export(0, 8, COPY)
-    table.revoke(first[0])
-    assert table.export(0, 8, COPY) == [Cookie(1 * PAGE_SIZE, 8)]  # not slot 0, although it is free
-    assert table.export(0, 8, COPY) == [Cookie(2 * PAGE_SIZE, 8)]
-
-
-def test_wrap_from_the_last_slot_starts_a_new_cookie() -> None:
-    table, _ = make(4)
-    table.revoke(table.export(0, 3 * PAGE_SIZE, COPY)[0])
-    cookies = table.export(8 * PAGE_SIZE + 8, 3 * PAGE_SIZE - 16, COPY)
-    assert cookies == [Cookie(3 * PAGE_SIZE + 8, PAGE_SIZE - 8), Cookie(0, 2 * PAGE_SIZE - 8)]
-    assert sum(cookie.size for cookie in cookies) == 3 * PAGE_SIZE - 16
-
-
-def test_search_for_a_slot_goes_on_at_the_start_of_the_table() -> None:
-    table, memory = make(4)
-    first = table.export(0, 8, COPY)[0]
-    table.export(0, 3 * PAGE_SIZE, COPY)
-    full = bytes(memory)
-    table.revoke(first)
-    assert table.export(0, 8, COPY) == [first]
-    table.revoke(first)
-    assert table.export(0, 8, COPY) == [first]  # the slots behind it are all in use
-    assert memory == full
-
-
-def test_many_pages_make_one_cookie_and_are_revoked_at_once() -> None:
-    table, memory = make(1024)
-    cookies = table.export(0, 700 * PAGE_SIZE, COPY)
-    assert cookies == [Cookie(0, 700 * PAGE_SIZE)]
-    table.revoke(cookies[0])
-    assert not any(memory)
-
-
-def test_slot_in_use_starts_a_new_cookie() -> None:
-    table, _ = make(8)
-    blocks = [table.export(page * PAGE_SIZE, PAGE_SIZE, COPY)[0] for page in range(8)]
-    for index in (1, 3, 4, 7):
-        table.revoke(blocks[index])
-    cookies = table.export(64 * PAGE_SIZE, 4 * PAGE_SIZE, COPY)
-    assert cookies == [
-        Cookie(1 * PAGE_SIZE, PAGE_SIZE),
-        Cookie(3 * PAGE_SIZE, 2 * PAGE_SIZE),
-        Cookie(7 * PAGE_SIZE, PAGE_SIZE),
-    ]
-    addresses = [run for cookie in cookies for run in table.resolve(*cookie, COPY)]
-    assert addresses == [
-        (64 * PAGE_SIZE, PAGE_SIZE),
-        (65 * PAGE_SIZE, 2 * PAGE_SIZE),
-        (67 * PAGE_SIZE, PAGE_SIZE),
-    ]
-
-
-@pytest.mark.parametrize("code", PageSizeCode)
-def test_pages_of_every_size_are_exported(code: PageSizeCode) -> None:
-    table, memory = make(4)
-    page = 8192 * 8**code
-    table.revoke(table.export(0, 8, COPY)[0])  # so that the search for a slot starts at 1
-    assert table.export(2 * page + 8, page, COPY, code) == [Cookie(code << 60 | page + 8, page)]
-    assert [table.page(index) for index in range(4)] == [
-        0,
-        2 * page | 0x600 | code,
-        3 * page | 0x600 | code,
-        0,
-    ]
-    assert table.resolve(code << 60 | page + 8, page, COPY) == [(2 * page + 8, page)]
-    table.revoke(Cookie(code << 60 | page + 8, page))
-    assert not any(memory)
-
-
-def test_wrap_starts_a_new_cookie_of_the_same_page_size() -> None:
-    table, _ = make(2)
-    table.revoke(table.export(0, 8, COPY)[0])
-    large = 64 * 1024
-    assert table.export(large + 16, large, COPY, 1) == [
-        Cookie(1 << 60 | large + 16, large - 16),
-        Cookie(1 << 60, 16),
-    ]
-
-
-@pytest.mark.parametrize("code", [-1, 8, 15])
-def test_page_size_that_does_not_exist_is_not_exported(code: int) -> None:
-    table, memory = make()
-    with pytest.raises(LocalProtocolError, match=f"hypervisor: there is no page size code {code}"):
-        table.export(0, 8, COPY, code)
-    assert not any(memory)
-
-
-@pytest.mark.parametrize("code", [1, 2])
-def test_large_export_is_not_revoked_as_one_of_another_page_size(code: int) -> None:
-    table, _ = make()
-    (cookie,) = table.export(0, 8, COPY, code)
-    for other in {0, 1, 2, 8} - {code}:
-        with pytest.raises(LocalProtocolError, match="is not exported"):
-            table.revoke(Cookie(other << 60, 8))
-    table.revoke(cookie)
-
-
-def test_last_large_page_has_an_address_too() -> None:
-    table, memory = make()
-    page = 1 << 34
-    with pytest.raises(LocalProtocolError, match="is no page"):
-        table.export((1 << 56) - page, page + 8, COPY, 7)
-    assert not any(memory)
-    assert table.export((1 << 56) - page, page, COPY, 7) == [Cookie(7 << 60, page)]
-
-
-@pytest.mark.parametrize(
-    ("ra", "length", "permissions"),
-    [
-        (4, 8, COPY),  # not multiples of 8
-        (8, 12, COPY),
-        (4, 4, COPY),
-        (0, 0, COPY),  # nothing
-        (0, -8, COPY),
-        (PAGE_SIZE, -8, COPY),
-        (0, 8, 0),  # an entry without permission is no entry
-        (0, 8, 0x800),  # no permission bit
-        (0, 8, COPY | 0x800),  # nor when it comes with others
-        (0, 8, COPY | 1),
-        (1 << 56, 8, COPY),  # beyond what an entry can say
-        ((1 << 56) - PAGE_SIZE, PAGE_SIZE + 8, COPY),
-        (0, 16 * PAGE_SIZE + 8, COPY),  # more pages than the table has
-    ],
-)
-def test_export_that_cannot_be_changes_nothing(ra: int, length: int, permissions: int) -> None:
-    table, memory = make()
-    with pytest.raises(LocalProtocolError):
-        table.export(ra, length, permissions)
-    assert not any(memory)
-    assert table.export(0, 16 * PAGE_SIZE, COPY) == [Cookie(0, 16 * PAGE_SIZE)]
-
-
-@pytest.mark.parametrize("npages", [1, 2, 3, 4])
-def test_export_may_end_where_addresses_do(npages: int) -> None:
-    table, _ = make()
-    begin = (1 << 56) - npages * PAGE_SIZE
-    with pytest.raises(LocalProtocolError, match="is no page"):
-        table.export(begin, npages * PAGE_SIZE + 8, COPY)
-    (cookie,) = table.export(begin, npages * PAGE_SIZE, COPY)
-    assert table.resolve(*cookie, COPY) == [(begin, npages * PAGE_SIZE)]
-
-
-def test_export_takes_every_permission_at_once() -> None:
-    table, memory = make()
-    table.export(0, 8, 0x7F0)
-    assert memory[:8] == (0x7F0).to_bytes(8, "big")
-
-
-def test_full_table_is_refused_until_something_is_revoked() -> None:
-    table, _ = make(2)
-    first, _second = table.export(0, 8, COPY) + table.export(0, 8, COPY)
-    with pytest.raises(LocalProtocolError, match="0 map table entries free, 1 needed"):
-        table.export(0, 8, COPY)
-    table.revoke(first)
-    assert table.export(0, 8, COPY) == [first]
-
-
-# --------------------------------------------------------------------------------------------------- revoke
-
-
-def test_revoked_cookie_no_longer_resolves() -> None:
-    table, memory = make()
-    (cookie,) = table.export(8, 3 * PAGE_SIZE, COPY)
-    table.revoke(cookie)
-    assert not any(memory)
-    assert refused(table, *cookie) is HvStatus.ENOMAP
-
-
-@pytest.mark.parametrize(
-    "cookie",
-    [
-        Cookie(4 * PAGE_SIZE, 8),  # never exported
-        Cookie(0, 5 * PAGE_SIZE),  # longer than what was
-        Cookie(0, 4 * PAGE_SIZE + 1),
-        Cookie(0, 0),
-        Cookie(0, -8),
-        Cookie(16 * PAGE_SIZE, 8),  # outside the table
-        Cookie(0, 17 * PAGE_SIZE),
-        Cookie(1 << 60, 8),  # other page size
-    ],
-)
-def test_only_what_is_exported_can_be_revoked(cookie: Cookie) -> None:
-    table, memory = make()
-    table.export(0, 4 * PAGE_SIZE, COPY)
-    before = bytes(memory)
-    with pytest.raises(LocalProtocolError, match="is not exported"):
-        table.revoke(cookie)
-    assert memory == before
-
-
-def test_exports_do_not_depend_on_what_the_peer_writes_into_the_table() -> None:
-    table, memory = make(4)
-    table.export(0, 2 * PAGE_SIZE, COPY)
-    memory[:] = b"\xff" * len(memory)
-    assert table.export(0, 8, COPY) == [Cookie(2 * PAGE_SIZE, 8)]
-    memory[:] = bytes(len(memory))
-    assert table.export(0, 8, COPY) == [Cookie(3 * PAGE_SIZE, 8)]
-    with pytest.raises(LocalProtocolError):
-        table.export(0, 8, COPY)
-
-
 # -------------------------------------------------------------------------------------------------- resolve
 
 
 def test_one_page_resolves_to_its_address() -> None:
-    table, _ = make()
+    table, _ = make_table()
     (cookie,) = table.export(0x123 * PAGE_SIZE + 0x208, 512, COPY)
     assert table.resolve(*cookie, Permission.CR) == [(0x123 * PAGE_SIZE + 0x208, 512)]
     assert table.resolve(cookie.addr + 8, 496, int(Permission.CW)) == [(0x123 * PAGE_SIZE + 0x210, 496)]
@@ -379,19 +149,19 @@ def test_one_page_resolves_to_its_address() -> None:
 @pytest.mark.parametrize("need", [0, 0x200, 0x400, 0x600])
 def test_one_page_takes_the_short_way(addr: int, length: int, need: int) -> None:
     """The data path resolves a page for each request: it makes no other call."""
-    table, _ = make(2)
+    table, _ = make_table(2)
     table.export(0, 2 * PAGE_SIZE, COPY)
     assert count_calls(table.resolve, addr, length, need) == 1
 
 
 def test_permission_by_name_costs_no_more_than_its_number() -> None:
-    table, _ = make()
+    table, _ = make_table()
     table.export(0, PAGE_SIZE, COPY)
     assert count_calls(table.resolve, 0, 8, COPY) == 1
 
 
 def test_adjacent_pages_are_merged_and_others_are_not() -> None:
-    table, memory = make()
+    table, memory = make_table()
     for index, page in enumerate((7, 8, 3, 4, 9)):
         poke(memory, index, page * PAGE_SIZE | COPY)
     assert table.resolve(16, 5 * PAGE_SIZE - 32, COPY) == [
@@ -402,7 +172,7 @@ def test_adjacent_pages_are_merged_and_others_are_not() -> None:
 
 
 def test_what_reaches_into_the_next_page_is_not_taken_from_the_first_alone() -> None:
-    table, memory = make()
+    table, memory = make_table()
     poke(memory, 0, 7 * PAGE_SIZE | COPY)
     poke(memory, 1, 3 * PAGE_SIZE | COPY)
     expected = [(7 * PAGE_SIZE + 16, PAGE_SIZE - 16), (3 * PAGE_SIZE, 8)]
@@ -413,14 +183,14 @@ def test_what_reaches_into_the_next_page_is_not_taken_from_the_first_alone() -> 
 
 
 def test_first_page_may_be_real_address_zero() -> None:
-    table, memory = make()
+    table, memory = make_table()
     poke(memory, 0, int(COPY))
     poke(memory, 1, PAGE_SIZE | COPY)
     assert table.resolve(0, 2 * PAGE_SIZE, COPY) == [(0, 2 * PAGE_SIZE)]
 
 
 def test_an_address_in_the_first_page_is_looked_up_in_the_first_slot() -> None:
-    table, memory = make(1 << 17)
+    table, memory = make_table(1 << 17)
     for index in (1, 8 * 13, 8 << 13):
         poke(memory, index, (index + 1) * PAGE_SIZE | COPY)
     poke(memory, 0, 5 * PAGE_SIZE | COPY)
@@ -429,14 +199,14 @@ def test_an_address_in_the_first_page_is_looked_up_in_the_first_slot() -> None:
 
 
 def test_table_is_read_anew_at_each_call() -> None:
-    table, memory = make()
+    table, memory = make_table()
     (cookie,) = table.export(0, 8, COPY)
     poke(memory, 0, 9 * PAGE_SIZE | COPY)
     assert table.resolve(*cookie, COPY) == [(9 * PAGE_SIZE, 8)]
 
 
 def test_reserved_and_software_bits_are_ignored() -> None:
-    table, memory = make()
+    table, memory = make_table()
     poke(memory, 0, 0xFF << 56 | 3 << 11 | 2 * PAGE_SIZE | COPY)
     poke(memory, 1, 0xFF << 56 | 3 << 11 | 3 * PAGE_SIZE | COPY)
     assert table.resolve(0, 8, COPY) == [(2 * PAGE_SIZE, 8)]
@@ -444,20 +214,20 @@ def test_reserved_and_software_bits_are_ignored() -> None:
 
 
 def test_page_size_is_no_permission() -> None:
-    table, memory = make()
+    table, memory = make_table()
     poke(memory, 0, 7)
     assert refused(table, 7 << 60, 8, 0) is HvStatus.ENOMAP
 
 
 def test_who_has_mapped_a_page_in_does_not_say_where_it_is() -> None:
-    table, memory = make()
+    table, memory = make_table()
     struct.pack_into(">QQ", memory, 0, 3 * PAGE_SIZE | COPY, 5 * PAGE_SIZE | COPY)
     assert table.resolve(8, 8, COPY) == [(3 * PAGE_SIZE + 8, 8)]
     assert table.page(0) == 3 * PAGE_SIZE | COPY
 
 
 def test_larger_pages_resolve() -> None:
-    table, memory = make()
+    table, memory = make_table()
     large = 64 * 1024
     poke(memory, 2, 5 * large | COPY | 1)
     poke(memory, 3, 6 * large | COPY | 1)
@@ -467,7 +237,7 @@ def test_larger_pages_resolve() -> None:
 
 @pytest.mark.parametrize(("addr", "length"), [(4, 8), (8, 4), (4, 4), (0, 1), (1, 7), (-8, 8)])
 def test_misaligned_is_ebadalign(addr: int, length: int) -> None:
-    table, memory = make()
+    table, memory = make_table()
     poke(memory, 0, int(COPY))
     assert refused(table, addr, length) is HvStatus.EBADALIGN
 
@@ -486,21 +256,21 @@ def test_misaligned_is_ebadalign(addr: int, length: int) -> None:
     ],
 )
 def test_no_entry_is_enomap(addr: int, length: int) -> None:
-    table, memory = make()
+    table, memory = make_table()
     for index in (0, 1, 15):
         poke(memory, index, int(COPY))
     assert refused(table, addr, length) is HvStatus.ENOMAP
 
 
 def test_entry_with_an_address_and_no_permission_is_enomap_even_if_none_is_needed() -> None:
-    table, memory = make()
+    table, memory = make_table()
     poke(memory, 0, 5 * PAGE_SIZE)
     assert refused(table, 0, 8, 0) is HvStatus.ENOMAP
 
 
 @pytest.mark.parametrize("need", [Permission.CR, COPY, Permission.R])
 def test_missing_permission_is_enoaccess(need: Permission) -> None:
-    table, memory = make()
+    table, memory = make_table()
     poke(memory, 2, int(Permission.CW))  # of the page at 0
     assert refused(table, 2 * PAGE_SIZE, 8, need) is HvStatus.ENOACCESS
     poke(memory, 0, int(COPY))
@@ -513,7 +283,7 @@ def test_missing_permission_is_enoaccess(need: Permission) -> None:
 
 @pytest.mark.parametrize("addr", [1 << 60, 8 << 60, 15 << 60])
 def test_other_page_size_is_ebadpgsz(addr: int) -> None:
-    table, memory = make()
+    table, memory = make_table()
     poke(memory, 0, int(COPY))
     assert refused(table, addr, 8) is HvStatus.EBADPGSZ
     if addr >> 60 > PageSizeCode.SIZE_16G:
@@ -545,7 +315,7 @@ def test_table_must_fit_its_memory() -> None:
 
 @pytest.mark.parametrize("index", [-1, 16, 1 << 47])
 def test_page_outside_the_table_is_enomap(index: int) -> None:
-    table, _ = make()
+    table, _ = make_table()
     with pytest.raises(CookieError) as caught:
         table.page(index)
     assert caught.value.hv_status is HvStatus.ENOMAP
