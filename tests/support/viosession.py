@@ -1,4 +1,4 @@
-"""What tests of a server's session share: two messages, servers in every state, refusals and resets."""
+"""What tests of a server's session share: two messages, answers in short, refusals, resets, each state."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ ATTR = f"01 01 00 02 {SID} 03 00 00 00 00000200 {'00' * 16} 0000000000000100"
 RDX = f"01 01 00 05 {SID}"
 
 
+def subtypes(answers: list[bytes]) -> list[tuple[int, int, int]]:
+    """Return (subtype, envelope, low octet of seq_num) of each answer."""
+    return [(answer[1], answer[3], answer[15]) for answer in answers]
+
+
 def reset_of(script: ServerScript) -> SessionReset | None:
     """Return the reset that was reported, if any, after it was carried out."""
     resets = [event for event in script.events() if isinstance(event, SessionReset)]
@@ -18,6 +23,15 @@ def reset_of(script: ServerScript) -> SessionReset | None:
         script.carry()
     assert len(resets) <= 1
     return resets[0] if resets else None
+
+
+def only_reset(script: ServerScript) -> SessionReset:
+    """Return the one event there is, a reset, and carry it out."""
+    (event,) = script.events()
+    assert isinstance(event, SessionReset)
+    script.stack.reset_done()
+    script.carry()
+    return event
 
 
 def refused(script: ServerScript, message: bytes) -> SessionReset | None:

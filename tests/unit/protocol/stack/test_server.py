@@ -1,4 +1,4 @@
-"""The server's end: answers in order, exactly one each, and the two classes of reset."""
+"""The server's end: handshake, and answers in order, exactly one each, on every kind of ring."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from protocol.errors import LocalProtocolError, PacketError
+from protocol.errors import LocalProtocolError
 from protocol.ldc.cookie import Cookie
 from protocol.stack import (
     DescriptorsReady,
     DoorbellRung,
-    LinkState,
     Negotiated,
     RequestReceived,
     RingOffered,
-    Server,
     SessionReady,
     SessionReset,
 )
@@ -23,23 +21,7 @@ from protocol.vdisk.descriptor import Request, build_payload
 from protocol.vio.dring import RingGeometry
 from protocol.vio.extensions import Extension
 from tests.support.vioscript import ATTRIBUTES, SID, ServerScript, octets
-
-INFO, ACK, NACK = "01", "02", "04"
-
-
-def _subtypes(answers: list[bytes]) -> list[tuple[int, int, int]]:
-    """Return (subtype, envelope, low octet of seq_num) of each answer."""
-    return [(answer[1], answer[3], answer[15]) for answer in answers]
-
-
-def _reset(script: ServerScript) -> SessionReset:
-    """Return the one event there is, a reset, and carry it out."""
-    (event,) = script.events()
-    assert isinstance(event, SessionReset)
-    script.stack.reset_done()
-    script.carry()
-    return event
-
+from tests.support.viosession import only_reset, subtypes
 
 # -- handshake -----------------------------------------------------------------------------------------------
 
@@ -69,7 +51,7 @@ def test_attributes_set_anew_are_told_at_the_next_handshake() -> None:
     script.stack.attributes = replace(ATTRIBUTES, size_blocks=0x9999)
     assert script.stack.announced.size_blocks == 0x1803
     script.say(f"01 01 00 01 {SID} 0001 0000 03")
-    _reset(script)
+    only_reset(script)
     script.say(f"01 01 00 02 {SID} 03 00 00 00 00000200" + "00" * 16 + "00" * 7 + "01")
     assert script.stack.announced == script.stack.attributes.for_version((1, 0))
 
@@ -83,7 +65,7 @@ def test_a_ring_that_cannot_be_mapped_is_a_nack_and_a_full_reset() -> None:
     script.events()
     script.stack.refuse_ring("cookie leads nowhere")
     assert [answer.hex()[:8] for answer in script.answers()] == ["01040003"]
-    assert _reset(script) == SessionReset(cause="cookie leads nowhere", full=True)
+    assert only_reset(script) == SessionReset(cause="cookie leads nowhere", full=True)
     assert script.resets == 1
 
 
@@ -126,7 +108,7 @@ def test_answers_keep_the_order_of_the_requests() -> None:
     script.stack.complete(second.batch, 1)
     assert script.answers() == []
     script.stack.complete(first.batch, 0)
-    assert _subtypes(script.answers()) == [(2, 0x42, 10), (2, 0x42, 11), (2, 0x42, 12)]
+    assert subtypes(script.answers()) == [(2, 0x42, 10), (2, 0x42, 11), (2, 0x42, 12)]
     assert script.stack.unanswered == 0
 
 
@@ -182,7 +164,7 @@ def test_a_transport_fault_is_a_nack_at_its_index_after_earlier_answers() -> Non
     script.stack.fault(second.batch, 4, "descriptor 4 is not READY")
     assert script.answers() == []
     script.stack.complete(first.batch, 0)
-    assert _subtypes(script.answers()) == [(2, 0x42, 1)]
+    assert subtypes(script.answers()) == [(2, 0x42, 1)]
     (event,) = script.events()
     assert event == SessionReset(cause="descriptor 4 is not READY", full=True)
     assert not script.stack.is_ready
@@ -219,187 +201,10 @@ def test_a_soft_reset_that_a_fault_makes_a_full_one() -> None:
     assert isinstance(reset, SessionReset)
     assert not reset.full
     script.stack.fault(ready.batch, 0, "bad cookie")
-    assert _subtypes(script.answers()) == [(4, 0x42, 1), (4, 0x42, 9)]
+    assert subtypes(script.answers()) == [(4, 0x42, 1), (4, 0x42, 9)]
     script.stack.reset_done()
     script.carry()
     assert script.resets == 1
-
-
-# -- resets --------------------------------------------------------------------------------------------------
-
-SOFT = [
-    ("session id", "02 01 00 42 00 00 00 2b 0000000000000001 0000000000000001 00000000 00000000"),
-    ("unexpected", f"01 01 00 05 {SID}"),
-    ("message 0x1/0x2/0x5", f"01 02 00 05 {SID}"),
-    ("message 0x2/0x1/0x41", f"02 01 00 41 {SID} 0000000000000001"),
-    ("message 0x7/0x1/0x42", f"07 01 00 42 {SID}"),
-    ("unregistering", f"01 01 00 04 {SID} 0000000000000001"),
-    ("ring 2", f"02 01 00 42 {SID} 0000000000000001 0000000000000002 00000000 00000000"),
-]
-
-
-@pytest.mark.parametrize(("cause", "message"), SOFT)
-def test_a_malformed_or_unexpected_message_is_a_nack_and_a_soft_reset(cause: str, message: str) -> None:
-    script = ServerScript()
-    script.data()
-    assert [answer[3:5] for answer in script.say(message)] == [NACK]
-    event = _reset(script)
-    assert not event.full
-    assert cause in event.cause or cause == "unexpected"
-    assert script.resets == 0
-    script.data()
-
-
-@pytest.mark.parametrize(("start", "end"), [(8, 8), (0, 8), (8, 0), (0, -1), (0xFFFFFFFF, 0), (0, -2)])
-def test_an_index_outside_the_ring_is_a_nack_and_a_full_reset(start: int, end: int) -> None:
-    script = ServerScript()
-    script.data()
-    assert _subtypes(script.send(script.ring(1, start, end))) == [(4, 0x42, 1)]
-    assert _reset(script).full
-    assert script.resets == 1
-    script.data()
-
-
-@pytest.mark.parametrize("size", [55, 57, 8, 64])
-def test_ring_data_of_another_length_is_a_soft_reset(size: int) -> None:
-    script = ServerScript()
-    script.data()
-    message = (script.ring(1, 0, 0) + bytes(8))[:size]
-    (answer,) = script.send(message)
-    assert answer[:2] == b"\x02\x04"
-    assert len(answer) == size
-    assert not _reset(script).full
-
-
-@pytest.mark.parametrize("size", [1, 7])
-def test_a_message_without_a_tag_is_a_full_reset_and_no_answer(size: int) -> None:
-    script = ServerScript()
-    assert script.send(bytes(size)) == []
-    assert _reset(script) == SessionReset(cause=f"a message of {size} bytes", full=True)
-    assert script.resets == 1
-    script.data()
-
-
-def test_a_wrong_message_before_any_session_is_a_nack_and_nothing_else() -> None:
-    script = ServerScript()
-    assert script.say(f"01 01 00 02 {SID}")[0].startswith("01 04 00 02")
-    assert script.say(f"01 01 00 01 {SID} 0001 0001 04")[0].startswith("01 04 00 01")
-    assert script.events() == []
-    script.data()
-
-
-def test_what_was_sent_before_a_full_reset_is_not_taken_after_it() -> None:
-    script = ServerScript()
-    script.data()
-    script.send(script.ring(1, 9, 9), script.ring(2, 0, 0), octets(f"01 01 00 01 {SID} 0001 0001 03"))
-    assert _reset(script).full
-    assert script.events() == []
-    assert script.answers() == []
-    script.data()
-
-
-def test_what_was_sent_before_a_soft_reset_is_taken_after_it() -> None:
-    script = ServerScript()
-    script.data()
-    script.send(script.ring(1, 0, 0), script.ring(9, 0, 0), octets(f"01 01 00 01 {SID} 0001 0001 03"))
-    ready, reset = script.events()
-    assert isinstance(ready, DescriptorsReady)
-    assert isinstance(reset, SessionReset)
-    script.stack.complete(ready.batch, 0)
-    assert _subtypes(script.answers()) == [(2, 0x42, 1), (4, 0x42, 9)]
-    script.stack.reset_done()
-    assert [answer.hex()[:8] for answer in script.answers()] == ["01020001"]
-
-
-def test_a_version_in_mid_session_restarts_after_the_old_session_is_drained() -> None:
-    script = ServerScript()
-    script.data()
-    script.send(script.ring(1, 0, 0), octets("01 01 00 01 00 00 00 99 0001 0002 03"))
-    ready, reset = script.events()
-    assert isinstance(ready, DescriptorsReady)
-    assert reset == SessionReset(cause="the client started again", full=False)
-    script.stack.complete(ready.batch, 0)
-    assert _subtypes(script.answers()) == [(2, 0x42, 1)]
-    script.stack.reset_done()
-    assert script.answers() == [octets("01 02 00 01 00 00 00 99 0001 0002 04")]
-    assert script.stack.version == (1, 2)
-
-
-def test_a_restart_that_a_fault_overtakes_is_forgotten() -> None:
-    script = ServerScript()
-    script.data()
-    script.send(script.ring(1, 0, 0), octets("01 01 00 01 00 00 00 99 0001 0002 03"))
-    ready, reset = script.events()
-    assert isinstance(ready, DescriptorsReady)
-    assert isinstance(reset, SessionReset)
-    script.stack.fault(ready.batch, 0, "bad cookie")
-    script.stack.reset_done()
-    assert _subtypes(script.answers()) == [(4, 0x42, 1)]
-    assert script.stack.version == (0, 0)
-    assert script.events() == []
-    script.data()
-
-
-def test_a_reset_of_the_link_ends_the_session_and_leaves_answers_unsent() -> None:
-    script = ServerScript()
-    script.data()
-    script.send(script.ring(1, 0, 0))
-    (ready,) = script.events()
-    assert isinstance(ready, DescriptorsReady)
-    script.stack.link_state(LinkState.RESET)
-    (reset,) = script.events()
-    assert isinstance(reset, SessionReset)
-    assert not reset.full
-    script.stack.complete(ready.batch, 0)
-    assert script.answers() == []
-    script.stack.reset_done()
-    script.carry()
-    script.data()
-
-
-def test_a_peer_that_goes_and_comes_again() -> None:
-    script = ServerScript()
-    script.data()
-    script.stack.link_state(LinkState.DOWN)
-    (event,) = (script.stack.next_event(),)
-    assert event == SessionReset(cause="the peer is gone", full=True)
-    script.stack.reset_done()
-    assert script.stack.next_event() is None
-    again = ServerScript()
-    again.stack.link_state(LinkState.DOWN)  # without a session there is nothing to report
-    assert again.stack.next_event() is None
-
-
-def test_a_reset_of_an_idle_link_is_not_worth_an_event() -> None:
-    script = ServerScript()
-    script.stack.link_state(LinkState.RESET)
-    script.stack.link_state(LinkState.UP)
-    script.carry()
-    assert script.events() == []
-    script.data()
-
-
-def test_only_a_packet_that_is_none_raises() -> None:
-    stack = Server(ATTRIBUTES)
-    stack.link_state(LinkState.UP)
-    with pytest.raises(PacketError):
-        stack.receive_packet(bytes(63))
-
-
-def test_a_reset_takes_packets_that_were_not_sent_but_not_the_notice_of_a_reset() -> None:
-    script = ServerScript()
-    script.data()
-    script.send(script.ring(1, 0, 0))
-    ready = script.stack.next_event()
-    assert isinstance(ready, DescriptorsReady)
-    script.stack.fault(ready.batch, 0, "bad cookie")
-    script.stack.reset_done()  # a NACK and the notice that our queue was reconfigured wait to be carried
-    script.stack.link_state(LinkState.RESET)
-    outputs = []
-    while (output := script.stack.next_output()) is not None:
-        outputs.append(output)
-    assert sum(not isinstance(output, bytes) for output in outputs) == 1
-    assert all(output[0] == 1 for output in outputs if isinstance(output, bytes))  # the new handshake alone
 
 
 # -- polled ring ---------------------------------------------------------------------------------------------
@@ -447,8 +252,8 @@ def test_a_polling_server_says_when_it_stops() -> None:
 def test_a_doorbell_that_means_nothing_is_refused(message: tuple[int, int, int, int], full: bool) -> None:
     script = _polled()
     seq_num, start, end, state = message
-    assert _subtypes(script.send(script.ring(seq_num, start, end, state=state))) == [(4, 0x42, 5)]
-    assert _reset(script).full is full
+    assert subtypes(script.send(script.ring(seq_num, start, end, state=state))) == [(4, 0x42, 5)]
+    assert only_reset(script).full is full
     script.data()
 
 
@@ -461,7 +266,7 @@ def test_doorbells_are_numbered_and_carry_the_session_and_the_ring() -> None:
         message = bytearray(script.ring(seq_num, 2, -1, state=1, sid=sid))
         message[23] = ident
         assert len(script.send(bytes(message))) == 1
-        assert not _reset(script).full
+        assert not only_reset(script).full
 
 
 def test_a_fault_on_a_polled_ring_is_a_nack_with_the_index() -> None:
@@ -472,12 +277,13 @@ def test_a_fault_on_a_polled_ring_is_a_nack_with_the_index() -> None:
     assert [answer.hex() for answer in script.answers()] == [
         octets(f"02 04 00 42 {SID} 0000000000000005 0000000000000001 00000003 00000003 00").hex()
     ]
-    assert _reset(script).full
+    assert only_reset(script).full
     assert script.resets == 1
     script.data()
 
 
 # -- in-band -------------------------------------------------------------------------------------------------
+
 
 REQUEST = Request(7, 1, 0xFF, 5, 512, (Cookie(0x2000, 512),))
 
@@ -515,7 +321,7 @@ def test_an_in_band_fault_is_the_message_refused() -> None:
     assert isinstance(event, RequestReceived)
     script.stack.fault(event.batch, 0, "bad cookie")
     assert script.answers() == [_message(1).replace(b"\x02\x01", b"\x02\x04", 1)]
-    assert _reset(script).full
+    assert only_reset(script).full
 
 
 @pytest.mark.parametrize(
@@ -537,7 +343,7 @@ def test_a_wrong_in_band_message_is_a_soft_reset(message: bytes) -> None:
     script.stack.complete_inband(event.batch, 0, 512)
     assert len(script.answers()) == 1
     assert [answer[1] for answer in script.send(message)] == [4]
-    assert not _reset(script).full
+    assert not only_reset(script).full
     script.inband()
 
 
