@@ -84,3 +84,9 @@ def peer(victim: Victim, transport: str) -> Iterator[Peer]:
     with Peer(victim.path, transport) as peer:
         yield peer
     victim.check()
+
+
+@pytest.fixture
+def running(peer: Peer) -> Peer:
+    """A peer with a ring and a session."""
+    return peer.reach("running")

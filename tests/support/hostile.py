@@ -36,6 +36,7 @@ __all__ = [
     "ALL",
     "DATA_SIZE",
     "RING",
+    "ROOM",
     "SID",
     "STAGES",
     "GoodClient",
@@ -60,6 +61,8 @@ RING_AT: Final = TABLE_ENTRIES * 16
 DATA_AT: Final = RING_AT + PAGE_SIZE
 DATA_SIZE: Final = 4 * 1024 * 1024 + PAGE_SIZE
 RING: Final = RingGeometry(num_descriptors=64, descriptor_size=128)
+ROOM: Final = 5
+"""Cookies that an entry of this ring has room for."""
 ALL: Final = Permission.R | Permission.W | Permission.CR | Permission.CW
 SID: Final = "0b ad 1d ea"
 
