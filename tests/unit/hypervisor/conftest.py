@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from hypervisor.channel import Channel
 from hypervisor.memory import LocalMemory
+from protocol.errors import CookieError, HvStatus
 from protocol.ldc.cookie import PAGE_SIZE, Cookie, Permission
 from protocol.vio.extensions import Extension
 
@@ -19,6 +21,10 @@ TABLE_ENTRIES = 64
 DATA_AT = 2 * PAGE_SIZE
 """Behind the map table's page and one page that nothing exports."""
 DATA_SIZE = 32 * PAGE_SIZE
+SIZE = 64 * PAGE_SIZE
+"""Of the memory that is tested."""
+SLOT = 16
+"""Bytes of a map table entry with its cookie."""
 ALL = Permission.R | Permission.W | Permission.CR | Permission.CW
 
 
@@ -83,3 +89,20 @@ def inline(sockets: Sockets) -> Iterator[Ends]:
     pair = Ends(sockets, Extension.INLINE)
     yield pair
     pair.close()
+
+
+def refusal(act: Callable[[], object]) -> HvStatus:
+    """Return why ``act`` is refused.
+
+    Unlike ``pytest.raises`` it keeps no frame alive, nor the views of memory in it.
+    """
+    try:
+        act()
+    except CookieError as error:
+        return error.hv_status
+    return HvStatus.EOK
+
+
+def maps() -> str:
+    """Return what this process has mapped."""
+    return Path("/proc/self/maps").read_text()
