@@ -242,7 +242,7 @@ def test_piece_without_a_start_resets(flags: int) -> None:
 
 @pytest.mark.parametrize("flags", [START, START | STOP])
 def test_start_in_the_middle_of_a_write_resets(flags: int) -> None:
-    """Our choice: the drivers forget what came before."""
+    """Our choice: Solaris forgets what came before, Linux puts it in front of what follows."""
     link = stream()
     assert feed(link, piece(2, b"begin", START)) == [ack(1, 2)]
     link.receive_packet(piece(3, b"again", flags))
