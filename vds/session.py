@@ -57,8 +57,9 @@ MAX_UNREAD: Final = 1024
 """Messages kept while a reset drains; a client that sends more does not wait for its answer."""
 
 CLIENT_BEGINS_S: Final = 0.02
-"""How long a client is left to begin the link handshake. Solaris, Linux and OpenBSD do within a millisecond,
-and OpenBSD resets the channel when both sides begin; then we do, for clients that only answer."""
+"""How long a client is left to begin the link handshake, anew after every reset of the link by either side.
+Solaris, Linux and OpenBSD do within a millisecond, and OpenBSD resets the channel when both sides begin;
+then we do, for clients that only answer."""
 
 
 class Session:
@@ -168,6 +169,7 @@ class Session:
         self.stack.receive_packet(packet)
 
     def _link(self, state: LinkState) -> None:
+        self._let_begin(False)  # a turn that was under way is void; settle() begins the next one
         self.stack.link_state(state)
 
     def _map_table(self, record: MapTableRecord) -> None:
@@ -196,7 +198,7 @@ class Session:
             self._let_begin(self.stack.awaits_peer)
 
     def _let_begin(self, waits: bool) -> None:
-        """Give the client its time to begin the link handshake; or it has, and need not be timed."""
+        """Give the client a whole turn to begin the link handshake; or take back the one it was given."""
         if self._beginning is not None:
             self._beginning.cancel()
         self._beginning = self.loop.call_later(CLIENT_BEGINS_S, self._begin) if waits else None
@@ -212,6 +214,7 @@ class Session:
             if isinstance(output, QueueConfigured):
                 self._send_packets(packets)  # what was said before the reset goes before it
                 packets = []
+                self._let_begin(False)  # the client learns of the reset only now
                 self.channel.queue_configured()
             else:
                 packets.append(output)
