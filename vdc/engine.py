@@ -138,10 +138,11 @@ class Engine:
         """Look at the ring until something is answered, about ``most`` requests, or ``perf_counter`` says
         ``until``.
 
-        Call it only with requests outstanding. Returns how many were answered.
+        Call it only with requests outstanding. Returns how many were answered; 0 at once where only a message
+        can tell.
         """
         session = self.session
-        while session is not None and self.state is State.RUNNING:
+        while session is not None and session.done_counts and self.state is State.RUNNING:
             if answered := session.poll(most):
                 if self.table.waiting:
                     self._fill()

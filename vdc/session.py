@@ -15,7 +15,7 @@ from hypervisor.captured import CapturedChannel, CapturedClientRing
 from hypervisor.channel import Channel
 from hypervisor.records import MapTableRecord
 from hypervisor.rendezvous import Welcome
-from protocol.errors import ChannelLost
+from protocol.errors import ChannelLost, Layer, Reaction, RingError
 from protocol.ldc.events import LinkState
 from protocol.stack import (
     AttributesReceived,
@@ -83,6 +83,9 @@ class Session:
         extensions = welcome.extensions
         self._polled = bool(extensions & Extension.POLLED_RING)
         self._inline = bool(extensions & Extension.INLINE)
+        self.done_counts = self._polled or self._inline
+        """An extension lets DONE alone end a request. Without one the ACK of its message does: until then the
+        entry is the server's, whatever its state."""
         self._stack = Client(
             max_xfer_blocks=WANTED_XFER // 512,
             extensions=extensions,
@@ -133,6 +136,8 @@ class Session:
             elif isinstance(item, LinkState):
                 self._stack.link_state(item)
             self._settle()
+            if self._closed:
+                return
         if self._running:
             self.poll()
 
@@ -168,8 +173,27 @@ class Session:
         self._running = True
         self._owner.session_ready((event.version.major, event.version.minor), event.attributes)
 
-    def _told(self, event: DescriptorsDone | Woken) -> None:
+    def _woken(self, event: Woken) -> None:
         """Something is done; :meth:`readable` looks at the ring whatever was received."""
+
+    def _acknowledged(self, event: DescriptorsDone) -> None:
+        """Plain ring: answer the requests of these entries; they are not looked at before.
+
+        Raises: RingError (the server acknowledges what it has not finished: it will not do so again).
+        Source: Solaris vdc.c, vdc_process_data_msg; Linux sunvdc.c, vdc_end_one.
+        """
+        if self.done_counts:
+            return
+        for index in RING.indices(event.start_idx, event.end_idx):
+            if self._closed:  # by whom the last answer was for
+                return
+            request = self._table.slots[index]
+            if request is None:
+                continue
+            if not self._memory.ring.is_done(index):
+                why = f"descriptor {index} is acknowledged and not DONE"
+                raise RingError(Layer.VIO, Reaction.RESET, why)
+            self._answer(index, request)
 
     def _lost(self, event: SessionLost) -> None:
         raise ChannelLost(event.cause)
@@ -286,7 +310,12 @@ class Session:
         return [(self._memory.arena_cookie + offset, self._memory.data[offset:end])]
 
     def poll(self, most: int = RING.num_descriptors) -> int:
-        """Answer requests that the server has finished, about ``most`` of them; returns how many."""
+        """Answer requests that the server has finished, about ``most`` of them; returns how many.
+
+        Only where ``done_counts``; else they were answered when they were acknowledged.
+        """
+        if not self.done_counts:
+            return 0
         table = self._table
         slots = table.slots
         states = self._memory.entries
@@ -375,7 +404,7 @@ _EVENTS: Final[dict[type, Callable[[Session, Any], None]]] = {
     ChannelUp: Session._start,
     AttributesReceived: Session._register,
     SessionReady: Session._ready,
-    DescriptorsDone: Session._told,
-    Woken: Session._told,
+    DescriptorsDone: Session._acknowledged,
+    Woken: Session._woken,
     SessionLost: Session._lost,
 }

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import struct
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,8 @@ EXPECTED = (OSError, ProtocolError, ChannelError)
 GOOD = Manners()
 HANDSHAKE = 12
 """Datagrams that a server sends until a session stands: more would mean that a step is not covered."""
+LIMIT_S = 30.0
+"""Whoever waits longer for the other thread has failed."""
 
 
 @pytest.fixture
@@ -266,6 +269,7 @@ BREACHES: dict[str, Callable[[Conversation, int, Request], None]] = {
     "another session": message("02 02 00 42 00000000 SEQ 00000000 00000001 00000000 00000000"),
     "a number never sent": message("02 02 00 42 SID 00000000 00000077 00000000 00000001 00000000 00000000"),
     "another ring": message("02 02 00 42 SID SEQ 00000000 00000002 00000000 00000000"),
+    "an entry that is not done": message("02 02 00 42 SID SEQ 00000000 00000001 00000000 00000000"),
     "an entry beyond the ring": message("02 02 00 42 SID SEQ 00000000 00000001 00010000 00010000"),
     "a request of its own": message("02 01 00 42 SID SEQ 00000000 00000001 00000000 00000000"),
     "a version": message("01 01 00 01 SID 0001 0002 03"),
@@ -309,6 +313,81 @@ def test_a_server_that_does_nothing_is_waited_for_only_as_long_as_the_disk_may(p
         wait_until(lambda: bool(held), "the server to have it")
         second = disk.submit_read(512, 512)
         assert dict(disk.wait(2)) == {first: CONTENT[:512], second: CONTENT[512:1024]}
+
+
+class Gate:
+    """The server stops here until the client lets it go on."""
+
+    def __init__(self) -> None:
+        self._is_there = threading.Event()
+        self._goes_on = threading.Event()
+
+    def stop(self) -> None:
+        """The server's side."""
+        self._is_there.set()
+        assert self._goes_on.wait(LIMIT_S)
+
+    def wait(self) -> None:
+        """The client's side: wait until the server is there."""
+        assert self._is_there.wait(LIMIT_S)
+
+    def let_go(self) -> None:
+        """The client's side: let the server go on."""
+        self._goes_on.set()
+
+
+def test_done_does_not_count_before_it_is_acknowledged(path: Path) -> None:
+    """Without an extension the entry is the server's until then, whatever its state."""
+    is_done, acknowledged = Gate(), Gate()
+
+    def finish_first(it: Conversation, index: int, request: Request) -> None:
+        it.execute(request)
+        it.ring.finish(index, 0, request.nbytes)
+        is_done.stop()
+        it.stack.complete(it.batches.pop(index), index)
+        it.settle()
+        acknowledged.stop()
+
+    with BadServer(path, [Manners(on_request=finish_first)]) as server, vdc.connect(server.uri()) as disk:
+        token = disk.submit_read(512, 512)
+        assert disk.wait(0) == []
+        is_done.wait()
+        assert disk.wait(0) == []
+        is_done.let_go()
+        acknowledged.wait()
+        assert disk.wait(0) == [(token, CONTENT[512:1024])]
+        acknowledged.let_go()
+        assert disk.counters["connections"] == 1
+
+
+def test_what_was_acknowledged_before_a_loss_is_not_sent_again(path: Path) -> None:
+    """The acknowledgement and the reset arrive together; one of two requests is left."""
+    has_both, has_reset = Gate(), Gate()
+
+    held: list[tuple[int, Request]] = []
+
+    def reset_after_one(it: Conversation, index: int, request: Request) -> None:
+        held.append((index, request))
+        if len(held) == 2:
+            index, request = held[0]
+            has_both.stop()
+            it.execute(request)
+            it.finish(index, 0, request.nbytes)
+            it.settle()
+            it.channel.queue_configured()
+            has_reset.stop()
+
+    bad = Manners(on_request=reset_after_one)
+    with BadServer(path, [bad, GOOD]) as server, vdc.connect(server.uri(timeout=20)) as disk:
+        first, second = disk.submit_read(0, 512), disk.submit_read(512, 512)
+        assert disk.wait(0) == []
+        has_both.wait()
+        has_both.let_go()
+        has_reset.wait()
+        assert disk.wait(0) == [(first, CONTENT[:512])]
+        has_reset.let_go()
+        assert disk.wait(1) == [(second, CONTENT[512:1024])]
+        assert disk.counters["resubmitted"] == 1
 
 
 @pytest.mark.usefixtures("impatient")
