@@ -375,8 +375,13 @@ class Engine:
         )
 
     def _lose(self, cause: BaseException) -> None:
-        """The connection, or the attempt at one, is over: what the server had waits again."""
+        """The connection, or the attempt at one, is over: what the server had and has not finished waits
+        again."""
         before = self.state
+        if before is State.RUNNING and self.session is not None:
+            self.session.poll()
+            if self.state is State.CLOSED:  # by whom an answer was for
+                return
         self._drop_session()
         self._step(Input.LOST)
         self.cause = cause

@@ -24,7 +24,7 @@ from hypervisor.rendezvous import Hello, Listener, Pending, Welcome
 from protocol.errors import ChannelError, ProtocolError
 from protocol.ldc.cookie import Permission
 from protocol.ldc.events import LinkState, QueueConfigured
-from protocol.stack import DescriptorsReady, RingOffered, Server, SessionReset
+from protocol.stack import DescriptorsReady, DoorbellRung, RingOffered, Server, SessionReset
 from protocol.vdisk.attributes import DiskAttributes
 from protocol.vdisk.descriptor import Request, parse_entry
 from protocol.vdisk.operations import Operation
@@ -97,7 +97,8 @@ class Conversation:
         self.geometry: RingGeometry
         self.view: memoryview
         self.batches: dict[int, int] = {}
-        self.stack = Server(manners.attributes)
+        self.stack = Server(manners.attributes, extensions=manners.extensions or NO_EXTENSION)
+        self._next = 0  # polled ring: the entry to look at
         self.sock: socket.socket
         self.channel: Channel
         self._silent = False
@@ -186,6 +187,8 @@ class Conversation:
                 self.stack.accept_ring()
             elif isinstance(event, DescriptorsReady):
                 self._serve(event)
+            elif isinstance(event, DoorbellRung):
+                self._look()
             elif isinstance(event, SessionReset):
                 raise _Done
         self._send()
@@ -207,10 +210,18 @@ class Conversation:
     def _serve(self, event: DescriptorsReady) -> None:
         for index in self.geometry.indices(event.start_idx, (event.start_idx + event.count - 1)):
             self.batches[index] = event.batch
-            request = parse_entry(self.ring.take(index))
-            self.requests += 1
-            self.server.requests += 1
-            self.manners.on_request(self, index, request)
+            self._request(index)
+
+    def _look(self) -> None:
+        while self.ring.is_ready(self._next):
+            index, self._next = self._next, (self._next + 1) % self.geometry.num_descriptors
+            self._request(index)
+
+    def _request(self, index: int) -> None:
+        request = parse_entry(self.ring.take(index))
+        self.requests += 1
+        self.server.requests += 1
+        self.manners.on_request(self, index, request)
 
     # -- for manners -------------------------------------------------------------------------------------
 
@@ -228,7 +239,10 @@ class Conversation:
     def finish(self, index: int, status: int, nbytes: int) -> None:
         """Answer an entry, and tell the client."""
         self.ring.finish(index, status, nbytes)
-        self.stack.complete(self.batches.pop(index), index)
+        if index in self.batches:
+            self.stack.complete(self.batches.pop(index), index)
+        else:
+            self.stack.completed(1)
 
     def say(self, message: bytes) -> None:
         """Send a message of one's own over the link, in its sequence."""
