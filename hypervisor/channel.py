@@ -130,6 +130,8 @@ class Channel:
                 data, _, flags, _ = receive(RECORD_LIMIT)
             except BlockingIOError:
                 break
+            except ConnectionResetError:  # told once, ahead of what the peer sent before it went
+                continue
             except OSError as error:
                 if items:
                     break  # it comes again

@@ -142,8 +142,27 @@ class TestPeerDeath:
     def test_reset_is_a_lost_channel(self, channels: tuple[Channel, Channel]) -> None:
         channels[1].send_packet(PACKET)
         channels[0].close()
-        with pytest.raises(ChannelLost, match="reset"):
+        with pytest.raises(ChannelLost, match="the peer is gone"):
             channels[1].receive()
+
+    @pytest.mark.parametrize("budget", [1, 64])
+    def test_last_words_are_heard_of_a_peer_that_did_not_listen(
+        self, channels: tuple[Channel, Channel], budget: int
+    ) -> None:
+        """The kernel tells first that it reset the connection, then what had been sent before."""
+        channels[1].send_packet(PACKET)
+        channels[0].send_packet(PACKET)
+        channels[0].send_packet(PACKET)
+        channels[0].close()
+        heard: list[object] = []
+
+        def listen() -> None:
+            while True:
+                heard.extend(channels[1].receive(budget))
+
+        with pytest.raises(ChannelLost):
+            listen()
+        assert heard == [PACKET, PACKET]
 
     def test_reset_waits_until_what_is_there_was_returned(self, channels: tuple[Channel, Channel]) -> None:
         channels[1].unread([PACKET])
