@@ -7,8 +7,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from protocol.errors import ConfigError
-from protocol.vdisk.attributes import DiskAttributes
+from protocol.errors import ConfigError, LocalProtocolError
+from protocol.vdisk.attributes import DiskAttributes, check_attributes, is_block_size
 from protocol.vdisk.operations import Operation, operations_mask
 from protocol.vdisk.payloads import Capacity, CapacityLayout, build_geometry, default_geometry
 from vds.backends.base import Backend, Spec
@@ -57,7 +57,7 @@ class Export:
     ``executor`` is set by whoever runs the loop, before the first session.
 
     Raises: ConfigError (the blocks asked for are smaller than the backend's with ``direct``, or larger than
-    it).
+    it; sizes that no disk can have).
     """
 
     executor: Executor
@@ -70,6 +70,10 @@ class Export:
         self.write_cache = volume.write_cache
         """Whether an acknowledged write waits for a FLUSH to become stable."""
         self.block_size = volume.block_size or backend.block_size
+        if not is_block_size(self.block_size):
+            raise ConfigError(
+                None, f"{self.name}: blocksize", self.block_size, "not 512 times a power of two"
+            )
         if volume.direct and self.block_size < backend.block_size:
             why = f"direct I/O on this device needs at least {backend.block_size}"
             raise ConfigError(None, f"{self.name}: blocksize", self.block_size, why)
@@ -86,6 +90,10 @@ class Export:
             operations=operations_mask((1, 2), self.read_only),
             phys_block_size=max(self.block_size, backend.block_size),
         )
+        try:
+            check_attributes(self.attributes)
+        except LocalProtocolError as error:
+            raise ConfigError(None, self.name, volume.backend, error.reason) from error
         self._facts = {
             Operation.GET_CAPACITY: CapacityLayout.build(
                 Capacity(vdisk_block_size=self.block_size, vdisk_size=self.attributes.size_blocks)

@@ -16,13 +16,17 @@ from vds.units import parse_duration, parse_rate
 __all__ = ["Volume", "make_volume", "parse_volume"]
 
 BLOCK_SIZES: Final = (512, 4096)
+_WHICH_BLOCKS: Final = f"must be {' or '.join(map(str, BLOCK_SIZES))}"
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,254}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """One volume: a name, a backend and options. Made by :func:`parse_volume`."""
+    """One volume: a name, a backend and options. Made by :func:`parse_volume`.
+
+    Raises: ConfigError (blocks of a size that is not offered).
+    """
 
     name: str
     backend: str
@@ -35,6 +39,10 @@ class Volume:
     layers: LayerOptions = field(default_factory=LayerOptions)
     options: tuple[str, ...] = ()
     """The options as they were given."""
+
+    def __post_init__(self) -> None:
+        if self.block_size not in (None, *BLOCK_SIZES):
+            raise ConfigError(None, f"{self.name}: blocksize", self.block_size, _WHICH_BLOCKS)
 
 
 def parse_volume(text: str, *, file: str | None = None) -> Volume:
@@ -108,7 +116,7 @@ def _delay(operation: str) -> Setter:
 
 def _block_size(volume: Volume, value: str) -> Volume:
     if value not in map(str, BLOCK_SIZES):
-        raise ValueError(f"must be {' or '.join(map(str, BLOCK_SIZES))}")
+        raise ValueError(_WHICH_BLOCKS)
     return replace(volume, block_size=int(value))
 
 

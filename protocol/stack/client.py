@@ -11,7 +11,7 @@ from typing import Final
 
 from protocol.errors import Layer, LocalProtocolError, PacketError, Reaction, RemoteProtocolError, RingError
 from protocol.ldc.cookie import Cookie
-from protocol.vdisk.attributes import BLOCK_SIZE, DiskAttributes, attributes_from, build_wish
+from protocol.vdisk.attributes import BLOCK_SIZE, DiskAttributes, attributes_from, build_wish, check_wish
 from protocol.vdisk.descriptor import INBAND
 from protocol.vio.doorbell import ClientDoorbell, Doorbell
 from protocol.vio.dring import RingGeometry
@@ -52,7 +52,8 @@ class Client(Endpoint[ClientEvent]):
 
     ``max_xfer_blocks`` blocks of ``block_size`` is the longest transfer wanted; ``versions`` are offered in
     this order, highest first, each lower one after a NACK. ``extensions`` and ``server_polls`` are what the
-    rendezvous agreed. Raises: LocalProtocolError (a ring that is polled and has open ranges).
+    rendezvous agreed. Raises: LocalProtocolError (a ring that is polled and has open ranges; transfers that
+    cannot be asked for).
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Client(Endpoint[ClientEvent]):
         extensions: Extension = NO_EXTENSION,
         server_polls: bool = False,
     ) -> None:
+        check_wish(block_size=block_size, max_xfer_blocks=max_xfer_blocks)
         super().__init__()
         self._block_size: Final = block_size
         self._max_xfer_blocks: Final = max_xfer_blocks

@@ -20,7 +20,7 @@ from protocol.errors import (
     RingError,
 )
 from protocol.ldc.cookie import PAGE_SIZE
-from protocol.vdisk.attributes import DiskAttributes, build_answer, max_xfer, parse_wish
+from protocol.vdisk.attributes import DiskAttributes, build_answer, check_attributes, max_xfer, parse_wish
 from protocol.vdisk.descriptor import COOKIE, INBAND, parse_inband
 from protocol.vio.doorbell import Doorbell, ServerDoorbell
 from protocol.vio.dring import RingGeometry
@@ -73,7 +73,7 @@ class Server(Endpoint[ServerEvent]):
     ``attributes`` describe the disk and may be set anew at any time; the next handshake tells them.
     ``versions`` are those it speaks, the best of each major, highest first. ``extensions`` and ``polls`` are
     what the rendezvous agreed. ``waits`` lets the client begin the link handshake: see ``awaits_peer``.
-    Raises: LocalProtocolError (a ring that is polled and has open ranges).
+    Raises: LocalProtocolError (a ring that is polled and has open ranges; attributes that cannot be).
     """
 
     def __init__(
@@ -100,6 +100,16 @@ class Server(Endpoint[ServerEvent]):
         self._full = False
         self._restart: bytes | None = None
         self._data_tag = b""  # how ring data of this session begins: what needs no further look at the tag
+
+    @property
+    def attributes(self) -> DiskAttributes:
+        """The disk as the next handshake tells it. Setting raises: LocalProtocolError (it cannot be)."""
+        return self._attributes
+
+    @attributes.setter
+    def attributes(self, attributes: DiskAttributes) -> None:
+        check_attributes(attributes)
+        self._attributes = attributes
 
     @property
     def version(self) -> Version:
@@ -313,7 +323,7 @@ class Server(Endpoint[ServerEvent]):
     def _attribute_info(self, message: bytes) -> None:
         version = self._handshake.version
         wish = parse_wish(message, version)
-        self._announced = self.attributes.for_version(version)
+        self._announced = self._attributes.for_version(version)
         limit = max_xfer(wish)
         pages = -(-limit // PAGE_SIZE) + 1  # one more if the buffer does not begin a page
         self._inband_limit = INBAND.size + COOKIE.size * pages

@@ -6,12 +6,12 @@ vio_disk_attr_info (1.2); Solaris vds.c, vd_process_attr_msg; vdc.c, vdc_handle_
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from protocol import wire
-from protocol.errors import Layer, NegotiationError, Reaction
+from protocol.errors import Layer, LocalProtocolError, NegotiationError, Reaction
 from protocol.vio.messages import (
     CTRL_FIELD,
     SID_FIELD,
@@ -37,6 +37,9 @@ __all__ = [
     "attributes_from",
     "build_answer",
     "build_wish",
+    "check_attributes",
+    "check_wish",
+    "is_block_size",
     "layout_of",
     "max_xfer",
     "parse_wish",
@@ -171,17 +174,19 @@ def build_answer(wish: AttributeMessage, version: tuple[int, int], attributes: D
 
     Size and media type are told at 1.0 too, as vds does. Source: Solaris vds.c, vd_process_attr_msg.
     """
-    return layout_of(version).build(
-        wish._replace(
-            subtype=Subtype.ACK,
-            vdisk_type=attributes.disk_type,
-            vdisk_mtype=attributes.media_type,
-            vdisk_block_size=attributes.block_size,
-            operations=attributes.for_version(version).operations,
-            vdisk_size=attributes.size_blocks,
-            max_xfer_sz=attributes.max_xfer_blocks,
-            phys_block_size=attributes.phys_block_size,
-        )
+    return layout_of(version).build(_answer(wish, attributes.for_version(version)))
+
+
+def _answer(wish: AttributeMessage, attributes: DiskAttributes) -> AttributeMessage:
+    return wish._replace(
+        subtype=Subtype.ACK,
+        vdisk_type=attributes.disk_type,
+        vdisk_mtype=attributes.media_type,
+        vdisk_block_size=attributes.block_size,
+        operations=attributes.operations,
+        vdisk_size=attributes.size_blocks,
+        max_xfer_sz=attributes.max_xfer_blocks,
+        phys_block_size=attributes.phys_block_size,
     )
 
 
@@ -189,36 +194,42 @@ def build_wish(
     version: tuple[int, int], sid: int, *, xfer_mode: int, block_size: int, max_xfer_blocks: int
 ) -> bytes:
     """Return the ATTR_INFO of a client. Source: Solaris vdc.c, vdc_init_attr_negotiation."""
-    return layout_of(version).build(
-        AttributeMessage(
-            MessageType.CTRL,
-            Subtype.INFO,
-            Envelope.ATTR_INFO,
-            sid,
-            xfer_mode=xfer_mode,
-            vdisk_type=DiskType.UNKNOWN,
-            vdisk_mtype=0,
-            vdisk_block_size=block_size,
-            operations=0,
-            vdisk_size=0,
-            max_xfer_sz=max_xfer_blocks,
-        )
+    return layout_of(version).build(_wish(sid, xfer_mode, block_size, max_xfer_blocks))
+
+
+def _wish(sid: int, xfer_mode: int, block_size: int, max_xfer_blocks: int) -> AttributeMessage:
+    return AttributeMessage(
+        MessageType.CTRL,
+        Subtype.INFO,
+        Envelope.ATTR_INFO,
+        sid,
+        xfer_mode=xfer_mode,
+        vdisk_type=DiskType.UNKNOWN,
+        vdisk_mtype=0,
+        vdisk_block_size=block_size,
+        operations=0,
+        vdisk_size=0,
+        max_xfer_sz=max_xfer_blocks,
     )
 
 
 class _Sanity(NamedTuple):
-    """One reason not to believe a server."""
+    """One reason why attributes cannot be."""
 
     reason: str
     applies: Callable[[AttributeMessage], bool]
 
 
+def is_block_size(nbytes: int) -> bool:
+    """Say whether blocks may be so large: 512 times a power of two."""
+    return nbytes >= BLOCK_SIZE and nbytes & (nbytes - 1) == 0
+
+
 def _bad_block_size(answer: AttributeMessage) -> bool:
-    """512 times a power of two; 0 with an unknown size. Source: Solaris vdc.c, vdc_update_vio_bsize."""
-    units, rest = divmod(answer.vdisk_block_size, BLOCK_SIZE)
+    """0 goes with an unknown size. Source: Solaris vdc.c, vdc_update_vio_bsize."""
     if answer.vdisk_block_size == 0:
         return answer.vdisk_size != UNKNOWN_SIZE
-    return rest != 0 or units & (units - 1) != 0
+    return not is_block_size(answer.vdisk_block_size)
 
 
 _SANITY: Final = (  # Source: Solaris vdc.c, vdc_handle_attr_msg
@@ -229,6 +240,46 @@ _SANITY: Final = (  # Source: Solaris vdc.c, vdc_handle_attr_msg
     _Sanity("no operations", lambda answer: answer.operations == 0),
     _Sanity("unknown disk type", lambda answer: answer.vdisk_type > DiskType.DISK),
 )
+
+_OWN_SANITY: Final = (  # what we believe of others and never say ourselves
+    *_SANITY,
+    _Sanity("block size 0", lambda answer: answer.vdisk_block_size == 0),
+    _Sanity(
+        "physical block size not 512 times a power of two",
+        lambda answer: not is_block_size(answer.phys_block_size),
+    ),
+    _Sanity("no operations at 1.0", lambda answer: not answer.operations & operations_known((1, 0))),
+)
+
+
+def _reasons(rules: Iterable[_Sanity], message: AttributeMessage) -> list[str]:
+    return [rule.reason for rule in rules if rule.applies(message)]
+
+
+def check_attributes(attributes: DiskAttributes) -> None:
+    """Check what a server of ours is to announce: that clients will take it, at any version.
+
+    Raises: LocalProtocolError (attributes that cannot be, or do not fit their fields).
+    """
+    answer = _answer(_ANY_WISH, attributes)
+    if reasons := _reasons(_OWN_SANITY, answer):
+        raise LocalProtocolError(Layer.VDISK, f"our disk: {', '.join(reasons)}")
+    AttributeLayoutV12.build(answer)
+
+
+def check_wish(*, block_size: int, max_xfer_blocks: int) -> None:
+    """Check what a client of ours is to ask for; ``block_size`` 0 makes ``max_xfer_blocks`` bytes.
+
+    Raises: LocalProtocolError (a wish that cannot be, or does not fit its fields).
+    """
+    if (block_size and not is_block_size(block_size)) or not max_xfer_blocks:
+        raise LocalProtocolError(
+            Layer.VDISK, f"transfers of {max_xfer_blocks} blocks of {block_size} bytes cannot be asked for"
+        )
+    AttributeLayoutV12.build(_wish(0, TransferMode.RING, block_size, max_xfer_blocks))
+
+
+_ANY_WISH: Final = _wish(0, TransferMode.RING, BLOCK_SIZE, 1)
 
 
 def attributes_from(
@@ -244,7 +295,7 @@ def attributes_from(
     answer = layout_of(version).parse(message)
     if version < (1, 1):
         answer = answer._replace(vdisk_size=UNKNOWN_SIZE, vdisk_mtype=MediaType.FIXED)
-    reasons = [rule.reason for rule in _SANITY if rule.applies(answer)]
+    reasons = _reasons(_SANITY, answer)
     if answer.xfer_mode != xfer_mode:
         reasons.append(f"transfer mode {answer.xfer_mode}, not {xfer_mode}")
     if reasons:

@@ -18,6 +18,7 @@ import vdc
 from hypervisor.greeting import Welcome, build_answer
 from hypervisor.records import Copy, CopyDone, Push
 from protocol.errors import ChannelError, DiskError, ProtocolError
+from protocol.vdisk.attributes import AttributeLayoutV12
 from protocol.vdisk.descriptor import Request
 from protocol.vio.dring import Dstate
 from protocol.vio.extensions import Extension
@@ -130,20 +131,32 @@ def test_an_answer_that_cannot_be_is_not_a_welcome(path: Path, case: str) -> Non
 
 
 DISKS = {
-    "no blocks": replace(ATTRIBUTES, size_blocks=0),
-    "2^63 blocks": replace(ATTRIBUTES, size_blocks=1 << 63),
-    "blocks of 513": replace(ATTRIBUTES, block_size=513),
-    "blocks of 256": replace(ATTRIBUTES, block_size=256),
-    "blocks of 1536": replace(ATTRIBUTES, block_size=1536),
-    "transfers of nothing": replace(ATTRIBUTES, max_xfer_blocks=0),
-    "no operations": replace(ATTRIBUTES, operations=0),
+    "no blocks": {"vdisk_size": 0},
+    "2^63 blocks": {"vdisk_size": 1 << 63},
+    "blocks of 513": {"vdisk_block_size": 513},
+    "blocks of 256": {"vdisk_block_size": 256},
+    "blocks of 1536": {"vdisk_block_size": 1536},
+    "transfers of nothing": {"max_xfer_sz": 0},
+    "no operations": {"operations": 0},
 }
 
 
 @pytest.mark.parametrize("case", list(DISKS))
 def test_a_disk_that_cannot_be_is_not_opened(path: Path, case: str) -> None:
-    with BadServer(path, [Manners(attributes=DISKS[case])]) as server, pytest.raises(EXPECTED):
+    told: list[bytes] = []
+
+    def change(packet: bytes) -> bytes:
+        """Tell other attributes than the stack: it would not."""
+        header, message = packet[:8], packet[8:]
+        if message[:4] != bytes.fromhex("01020002"):
+            return packet
+        answer = AttributeLayoutV12.parse(message)
+        told.append(AttributeLayoutV12.build(answer._replace(**DISKS[case])))
+        return header + told[-1]
+
+    with BadServer(path, [Manners(change=change)]) as server, pytest.raises(EXPECTED):
         vdc.connect(server.uri())
+    assert len(told) == 1
 
 
 def test_a_server_that_wants_smaller_transfers_gets_them(path: Path) -> None:

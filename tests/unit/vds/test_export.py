@@ -10,6 +10,7 @@ import pytest
 from protocol.errors import ConfigError
 from protocol.vdisk.descriptor import Request
 from protocol.vdisk.operations import Operation
+from tests.unit.vds.backend import HeldBackend
 from vds.export import Export, open_export
 from vds.volume import parse_volume
 
@@ -83,3 +84,14 @@ def test_layers_report_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     export.layers.fault(Operation.BREAD)
     export.close()
     assert "d: injected 1 errors (1 read)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("block_size", "size"), [(0, 1 << 20), (513, 1 << 20), (-512, 1 << 20), (2 << 20, 4 << 20), (512, -512)]
+)
+def test_backend_whose_blocks_make_no_disk(block_size: int, size: int) -> None:
+    """Neither 512 times a power of two, nor as few bytes as a request may have."""
+    backend = HeldBackend(max(size, 0))
+    backend.block_size, backend.size = block_size, size
+    with pytest.raises(ConfigError, match="disk0"):
+        Export(parse_volume("disk0=null:1M"), backend)

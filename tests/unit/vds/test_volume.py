@@ -9,7 +9,7 @@ import pytest
 
 from protocol.errors import ConfigError
 from protocol.vdisk.operations import Operation
-from vds.volume import parse_volume
+from vds.volume import Volume, parse_volume
 
 
 def test_plain_volume() -> None:
@@ -77,3 +77,9 @@ def test_doubled_comma_is_a_comma() -> None:
 def test_bad_volumes(text: str, why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         parse_volume(text)
+
+
+@pytest.mark.parametrize("block_size", [0, -512, 513, 1024])
+def test_volume_that_was_not_parsed_has_no_other_blocks_either(block_size: int) -> None:
+    with pytest.raises(ConfigError, match="must be 512 or 4096"):
+        Volume(name="d", backend="null:1M", block_size=block_size)

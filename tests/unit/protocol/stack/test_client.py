@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from protocol.ldc.cookie import Cookie
 from protocol.stack import (
     AttributesReceived,
     ChannelUp,
+    Client,
     DescriptorsDone,
     InbandDone,
     LinkState,
@@ -334,3 +336,11 @@ def test_a_session_lost_before_it_was_begun_is_not_to_be_begun() -> None:
     assert _lost(script) == "vio: session id 0x2a, not 0x0"
     script.carry()
     assert script.events() == [ChannelUp()]
+
+
+@pytest.mark.parametrize(
+    "wish", [{"max_xfer_blocks": 0}, {"max_xfer_blocks": 8, "block_size": 513}, {"max_xfer_blocks": -1}]
+)
+def test_a_wish_that_cannot_be_is_refused_at_once(wish: dict[str, Any]) -> None:
+    with pytest.raises(LocalProtocolError):
+        Client(**wish)

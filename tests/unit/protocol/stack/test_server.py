@@ -357,3 +357,17 @@ def test_an_in_band_client_has_a_bound() -> None:
     (event,) = script.events()
     assert isinstance(event, SessionReset)
     assert event.full
+
+
+# -- attributes of ours --------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_cannot_be_is_refused_when_it_is_given() -> None:
+    """Not when a client asks: nothing that a client sends may raise our own error."""
+    impossible = replace(ATTRIBUTES, block_size=0)
+    with pytest.raises(LocalProtocolError, match="block size"):
+        Server(impossible)
+    server = Server(ATTRIBUTES)
+    with pytest.raises(LocalProtocolError, match="block size"):
+        server.attributes = impossible
+    assert server.attributes == ATTRIBUTES

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from protocol.errors import NegotiationError, PacketError, Reaction
+from protocol.errors import LocalProtocolError, NegotiationError, PacketError, Reaction
 from protocol.vdisk import attributes as a
-from protocol.vdisk.operations import DiskType, MediaType, operations_mask
+from protocol.vdisk.operations import DiskType, MediaType, Operation, operations_mask
 from protocol.wire import STRUCTURES, Kind
 
 FIELDS = {
@@ -161,6 +162,61 @@ def test_a_client_takes_a_disk_that_can_be(fields: dict[str, int]) -> None:
     assert known.block_size == fields.get("vdisk_block_size", 512)
     assert known.disk_type == fields.get("vdisk_type", DiskType.DISK)
     assert known.media_type is MediaType.FIXED
+
+
+LARGE = 1 << 64
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"block_size": size} for size in (0, 1, 256, 513, 1536, -512, 1 << 32)),
+        *({"phys_block_size": size} for size in (0, 511, 1536, -4096, 1 << 32)),
+        *({"size_blocks": size} for size in (0, -1, 1 << 63, a.UNKNOWN_SIZE - 1, LARGE)),
+        *({"max_xfer_blocks": size} for size in (0, -1, LARGE)),
+        *({"operations": mask} for mask in (0, -1, LARGE, 1 << Operation.GET_CAPACITY)),
+        {"disk_type": 3},
+        {"disk_type": -1},
+        {"media_type": 256},
+    ],
+)
+def test_a_disk_of_ours_that_cannot_be_is_refused_before_it_is_announced(fields: dict[str, Any]) -> None:
+    """GET_CAPACITY alone is nothing at 1.0, which a client may settle for."""
+    with pytest.raises(LocalProtocolError):
+        a.check_attributes(replace(DISK, **fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"block_size": 512 << n, "phys_block_size": 512 << n} for n in (0, 3, 22)),
+        *({"size_blocks": size} for size in (1, a.MAX_SIZE, a.UNKNOWN_SIZE)),
+        *({"max_xfer_blocks": size} for size in (1, LARGE - 1)),
+        {"operations": operations_mask(V10, read_only=True)},
+        {"media_type": MediaType.CD},
+        {"disk_type": DiskType.SLICE},
+    ],
+)
+def test_a_disk_of_ours_that_can_be_is_one_that_a_client_takes(fields: dict[str, Any]) -> None:
+    disk = replace(DISK, **fields)
+    a.check_attributes(disk)
+    answer = a.build_answer(a.parse_wish(_wish(), V12), V12, disk)
+    known = a.attributes_from(answer, V12, xfer_mode=3, max_xfer_bytes=LARGE * disk.block_size)
+    assert known == disk
+
+
+@pytest.mark.parametrize(
+    ("block_size", "most"),
+    [(513, 1), (1, 1), (-512, 1), (1 << 32, 1), (512, 0), (512, -1), (0, 0), (512, LARGE)],
+)
+def test_a_wish_that_cannot_be_is_refused_before_it_is_sent(block_size: int, most: int) -> None:
+    with pytest.raises(LocalProtocolError):
+        a.check_wish(block_size=block_size, max_xfer_blocks=most)
+
+
+@pytest.mark.parametrize(("block_size", "most"), [(0, 1), (512, 1), (1 << 31, LARGE - 1)])
+def test_a_wish_in_blocks_or_in_bytes(block_size: int, most: int) -> None:
+    a.check_wish(block_size=block_size, max_xfer_blocks=most)
 
 
 def test_an_answer_is_56_bytes() -> None:
