@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from enum import Enum, auto
+from typing import Final
 
-__all__ = ["Stage", "Work"]
+from protocol.vdisk.operations import Operation
+
+__all__ = ["FLUSH", "RANGED", "READ", "WRITE", "Stage", "Work"]
+
+READ: Final = int(Operation.BREAD)  # plain ints compare faster
+WRITE: Final = int(Operation.BWRITE)
+FLUSH: Final = int(Operation.FLUSH)
+RANGED: Final = frozenset({READ, WRITE})
 
 
 class Stage(Enum):

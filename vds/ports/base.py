@@ -19,7 +19,7 @@ from protocol.vdisk.status import WireErrno
 from protocol.vdisk.validate import clip, validate
 from protocol.vio.dring import RingGeometry
 from protocol.wire import Buffer
-from vds.execute import Work
+from vds.work import READ, Work
 
 if TYPE_CHECKING:
     from vds.session import Session
@@ -32,7 +32,6 @@ MAX_RUNNING: Final = 1024
 """Requests of one channel under way at once, however large its ring: deeper than any queue before a disk."""
 MAX_REQUEST: Final = 64 * 1024 * 1024
 """Bytes of one request: far beyond what any client's cookies can carry, and a bound all the same."""
-READ: Final = int(Operation.BREAD)  # a plain int compares faster
 
 
 class GuestWork(Work):

@@ -185,7 +185,7 @@ async def test_only_the_first_backend_error_is_news(
     await bench.until("b")
     assert [r.levelname for r in caplog.records if "bad sector" in r.message][:1] == ["WARNING"]
     assert caplog.text.count("WARNING") == 1
-    assert bench.executor.errors == 2
+    assert bench.executor.medium.errors == 2
 
 
 # -- writes with a cache -----------------------------------------------------------------------------------

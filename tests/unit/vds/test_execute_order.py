@@ -109,7 +109,7 @@ async def test_error_layer_fails_requests_without_the_backend(make: Make, held: 
 async def test_injected_flush_error_is_final_too(make: Make, held: HeldBackend) -> None:
     bench = make(held, "wce,error-rate=100%,error-op=flush")
     assert bench.flush("f").status == WireErrno.EIO
-    assert bench.executor.failed
+    assert bench.executor.medium.failed
 
 
 async def test_injected_flush_error_reaches_the_writes_of_the_batch(make: Make, held: HeldBackend) -> None:
