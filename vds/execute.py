@@ -35,7 +35,7 @@ from vds.workers import Workers
 if TYPE_CHECKING:
     from vds.export import Export
 
-__all__ = ["Executor", "Work"]
+__all__ = ["Executor"]
 
 PAUSE_POLL_S: Final = 0.01
 """How often a paused volume looks whether it goes on."""

@@ -1,22 +1,29 @@
 """What may block is done in threads: single requests, and batches of writes with one flush.
 
-Threads put what they have done into a queue and wake the loop once for all of it.
+Threads put what they have done into a queue and wake the loop once for all of it. Threads are started as they
+are needed; where none can be (RLIMIT_NPROC), those that there are do the work, and without any a request
+fails at once.
+
+Source: clone(2), EAGAIN.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from protocol.vdisk.status import to_wire
+from protocol.vdisk.status import WireErrno, to_wire
 from vds.medium import Medium
 from vds.work import READ, WRITE, Work
 
 __all__ = ["Workers"]
+
+log = logging.getLogger("vds")
 
 
 class Workers:
@@ -43,6 +50,9 @@ class Workers:
         self._loop: Final = loop
         self._end: Final = end
         self._settle: Final = settle
+        self._jobs: Final[deque[tuple[list[Work], int | None]]] = deque()  # for threads
+        self._has_threads = False  # a thread of the pool lives as long as the pool
+        self._told = False
         self._finished: Final[deque[tuple[list[Work], OSError | None, bool]]] = deque()  # from threads
         self._woken = False
 
@@ -50,16 +60,47 @@ class Workers:
 
     def begin(self, work: Work) -> None:
         """Read, or write, in a thread."""
-        self.running += 1
-        self._pool.submit(self._run, work)
+        self._give([work], None)
 
     def begin_batch(self, batch: list[Work], fault: int) -> None:
         """Do all writes of ``batch`` and flush; ``fault`` is the errno the flush is to fail with, or 0."""
         self.has_batch = True
-        self.running += len(batch)
-        self._pool.submit(self._run_batch, batch, fault)
+        self._give(batch, fault)
+
+    def _give(self, works: list[Work], fault: int | None) -> None:
+        """Let a thread do ``works``, a batch unless ``fault`` is None."""
+        self.running += len(works)
+        self._jobs.append((works, fault))
+        try:
+            self._pool.submit(self._next)
+        except RuntimeError as error:  # the process has as many threads as it may; the pool keeps the call
+            self._no_thread(works, fault, error)
+        else:
+            self._has_threads = True
+
+    def _no_thread(self, works: list[Work], fault: int | None, error: RuntimeError) -> None:
+        what = "wait for those there are" if self._has_threads else "that need one fail with EAGAIN"
+        if not self._told:
+            self._told = True
+            log.warning("%s: no thread can be started (%s): requests %s", self._medium.name, error, what)
+        if not self._has_threads:
+            self._jobs.pop()  # so that the first thread to start does not find it
+            for work in works:
+                work.status = WireErrno.EAGAIN
+            self._hand_back(works, None, batch=fault is not None)
 
     # -- in threads ------------------------------------------------------------------------------------------
+
+    def _next(self) -> None:
+        """Do a job; there is none when it was answered because this call found no thread in time."""
+        try:
+            works, fault = self._jobs.popleft()
+        except IndexError:
+            return
+        if fault is None:
+            self._run(works[0])
+        else:
+            self._run_batch(works, fault)
 
     def _run(self, work: Work) -> None:
         if work.operation == READ:

@@ -10,9 +10,10 @@ from time import perf_counter
 from protocol.vdisk.operations import Operation
 from tests.unit.vds.backend import HeldBackend
 from vds.backends.base import Backend
-from vds.execute import Executor, Work
+from vds.execute import Executor
 from vds.export import Export
 from vds.volume import parse_volume
+from vds.work import Work
 
 
 class Bench:

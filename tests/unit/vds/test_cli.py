@@ -258,7 +258,7 @@ from protocol.vdisk.operations import Operation
 from tests.unit.vds.backend import HeldBackend
 from vds import server
 from vds.cli import main
-from vds.execute import Work
+from vds.work import Work
 from vds.export import Export
 
 backend = HeldBackend()

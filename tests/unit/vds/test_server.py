@@ -16,10 +16,10 @@ from tests.unit.vds.backend import HeldBackend
 from tests.unit.vds.caller import Caller
 from vds import server as server_module
 from vds.config import make_config
-from vds.execute import Work
 from vds.export import Export
 from vds.server import Server, reserve_descriptors
 from vds.volume import Volume
+from vds.work import Work
 
 Serve = Callable[..., Server]
 
