@@ -36,6 +36,7 @@ from protocol.vio.ranges import ClientRange
 from protocol.vio.sequence import AnswerSequence
 from protocol.vio.state import ClientState, ClientStep
 
+from .data import build_doorbell
 from .endpoint import Endpoint
 from .events import AttributesReceived, ClientEvent, InbandDone, SessionReady
 
@@ -177,20 +178,8 @@ class Client(Endpoint[ClientEvent]):
         doorbell = self._doorbell.ring(sleeping)
         if doorbell is None:
             return False
-        self._send(
-            _DOORBELL.pack(
-                MessageType.DATA,
-                Subtype.INFO,
-                Envelope.DRING_DATA,
-                self._handshake.sid,
-                doorbell.seq_num,
-                self._handshake.ring_ident,
-                doorbell.start_idx,
-                OPEN_ENDED,
-                doorbell.proc_state,
-                doorbell.completions,
-            )
-        )
+        handshake = self._handshake
+        self._send(build_doorbell(doorbell, Subtype.INFO, handshake.sid, handshake.ring_ident, OPEN_ENDED))
         return True
 
     def send_inband(self, handle: int, payload: bytes) -> int:

@@ -49,6 +49,7 @@ from protocol.vio.ranges import RangeQueue
 from protocol.vio.sequence import RequestSequence
 from protocol.vio.state import ServerState
 
+from .data import acknowledge_inband, build_doorbell, nack_at, seq_num_of
 from .endpoint import Endpoint
 from .events import RequestReceived, ServerEvent, SessionReady
 
@@ -165,7 +166,7 @@ class Server(Endpoint[ServerEvent]):
 
     def seq_num(self, batch: int) -> int:
         """Return the number of the message behind ``batch``. Raises: LocalProtocolError (not in progress)."""
-        return int(_DRING_DATA.unpack_from(self._answers.message(batch))[_DRING_SEQ_NUM_AT])
+        return seq_num_of(self._answers.message(batch))
 
     def complete(self, batch: int, index: int) -> None:
         """Plain ring: entry ``index`` of ``batch`` is DONE, visibly.
@@ -204,15 +205,8 @@ class Server(Endpoint[ServerEvent]):
         self._send_answers()
 
     def complete_inband(self, batch: int, status: int, nbytes: int) -> None:
-        """In-band: the request of ``batch`` is done. Raises: LocalProtocolError (not in progress).
-
-        The answer carries status and length; Solaris sends some back unchanged, a defect (vds.c,
-        vd_process_desc_msg).
-        """
-        message = self._answers.message(batch)
-        values = list(INBAND.unpack_from(message))
-        values[_SUBTYPE_AT], values[_STATUS_AT], values[_NBYTES_AT] = Subtype.ACK, status, nbytes
-        self._answers.answer(batch, 0, INBAND.pack(*values) + message[INBAND.size :])
+        """In-band: the request of ``batch`` is done. Raises: LocalProtocolError (not in progress)."""
+        self._answers.answer(batch, 0, acknowledge_inband(self._answers.message(batch), status, nbytes))
         self._send_answers()
 
     def fault(self, batch: int | None, index: int, reason: str) -> None:
@@ -226,7 +220,7 @@ class Server(Endpoint[ServerEvent]):
             self._answers.append(self._doorbell_message(notice, Subtype.NACK, index))
         else:
             message = self._answers.message(batch)
-            self._answers.answer(batch, index, _nack_at(message, index))
+            self._answers.answer(batch, index, nack_at(message, index))
         self._send_answers()
         self._reset(reason, full=True)
 
@@ -402,18 +396,7 @@ class Server(Endpoint[ServerEvent]):
         self._events.append(RequestReceived(batch, request))
 
     def _doorbell_message(self, doorbell: Doorbell, subtype: Subtype, end_idx: int) -> bytes:
-        return _DOORBELL.pack(
-            MessageType.DATA,
-            subtype,
-            Envelope.DRING_DATA,
-            self._handshake.sid,
-            doorbell.seq_num,
-            RING_IDENT,
-            doorbell.start_idx,
-            end_idx,
-            doorbell.proc_state,
-            doorbell.completions,
-        )
+        return build_doorbell(doorbell, subtype, self._handshake.sid, RING_IDENT, end_idx)
 
 
 _EXTENDED: Final[Mapping[Extension, Callable[[Server, bytes], bool]]] = {
@@ -422,20 +405,7 @@ _EXTENDED: Final[Mapping[Extension, Callable[[Server, bytes], bool]]] = {
 }
 """Who looks at ring data first; False leaves it to the rules of the plain ring."""
 
-_DRING_SEQ_NUM_AT: Final = _DRING_DATA.fields.index("seq_num")
-_SUBTYPE_AT, _SEQ_NUM_AT, _STATUS_AT, _NBYTES_AT = (
-    INBAND.fields.index(name) for name in ("subtype", "seq_num", "status", "nbytes")
-)
-
-
-def _nack_at(message: bytes, index: int) -> bytes:
-    """Return the NACK of a data message, for ring data with the entry that failed as its end."""
-    msgtype, _, envelope, sid, *rest = _DRING_DATA.unpack_from(message)
-    if envelope != Envelope.DRING_DATA:
-        return echo(message, Subtype.NACK)
-    seq_num, ident, start, _, state = rest
-    return _DRING_DATA.pack(msgtype, Subtype.NACK, envelope, sid, seq_num, ident, start, index, state)
-
+_SEQ_NUM_AT: Final = INBAND.fields.index("seq_num")
 
 _HANDLERS: Final[Mapping[int, Callable[[Server, bytes], None]]] = {
     Envelope.VER_INFO: Server._version_info,
