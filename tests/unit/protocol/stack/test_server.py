@@ -14,6 +14,7 @@ from protocol.stack import (
     Negotiated,
     RequestReceived,
     RingOffered,
+    Server,
     SessionReady,
     SessionReset,
 )
