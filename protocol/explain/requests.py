@@ -31,7 +31,7 @@ from .tally import Tally
 __all__ = ["Ledger", "RequestWatch", "note_title"]
 
 MAX_OUTSTANDING: Final = MAX_DESCRIPTORS
-"""Requests remembered over all channels, to be known again when they are submitted anew."""
+"""Requests remembered: over all channels, to be known when submitted again, and of each channel in-band."""
 
 MAX_LISTED: Final = 16
 """Entries that a message is said to announce; the rest is counted."""
@@ -111,10 +111,12 @@ class RequestWatch:
         self._ledger: Final = ledger
         self._tally: Final = tally
         self._session = 0
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, _Open] = {}  # by entry, of which a ring has MAX_DESCRIPTORS at most
         self._old: dict[int, _Open] = {}  # of the session before; a server still finishes them
-        self._inband: dict[int, Pending] = {}
-        self._unfinished: Counter[int | None] = Counter()  # entries in progress, by number of message
+        self._inband: OrderedDict[int, Pending] = OrderedDict()
+        self._unfinished: Counter[int | None] = (
+            Counter()
+        )  # entries in progress, by number of message; none is 0
         self.has_notes = False
         """Whether this session has any: then requests are counted by them, not by messages."""
 
@@ -128,7 +130,7 @@ class RequestWatch:
         self._tally.lost += self.unanswered
         self._session += 1
         self._old, self._open = self._open or self._old, {}
-        self._inband = {}
+        self._inband.clear()
         self._unfinished.clear()
         self.has_notes = False
 
@@ -143,7 +145,8 @@ class RequestWatch:
             yield warn(Rule.NOTE, f"{note.kind.name} is noted as {direction.name.lower()}")
         if note.entry[0] != kind.dstate:
             yield warn(Rule.DSTATE, f"{note.kind.name} in state {note.entry[0]}, not {kind.dstate.name}")
-        count = session.ring.num_descriptors if session.ring is not None else MAX_DESCRIPTORS
+        offered = session.ring.num_descriptors if session.ring is not None else MAX_DESCRIPTORS
+        count = min(offered, MAX_DESCRIPTORS)
         if note.index >= count:
             yield warn(Rule.RANGE, f"entry {note.index} of a ring of {count}")
         elif kind.opens:
@@ -153,7 +156,7 @@ class RequestWatch:
 
     def _opened(self, note: Note, time_ns: int, session: SessionWatch) -> Iterator[Line]:
         ask = ask_of_entry(note.entry)
-        if note.index in self._open:
+        if self._pop(note.index) is not None:
             yield warn(Rule.ENTRY_OWNER, f"entry {note.index} is still in progress")
         seq_num = note.seq_num if note.how is How.MESSAGE else None
         pending = session.data.find(note.seq_num) if note.kind is NoteKind.TAKEN else None
@@ -175,15 +178,23 @@ class RequestWatch:
 
     def _closed(self, note: Note, time_ns: int, session: SessionWatch) -> Iterator[Line]:
         done = ask_of_entry(note.entry)
-        opened = self._open.pop(note.index, None)
+        opened = self._pop(note.index)
         if opened is not None:
-            self._unfinished[opened.seq_num] -= 1
             yield say(f"in progress for {duration(time_ns - opened.time_ns)}")
             yield from self._answered(opened.ask, done, time_ns - opened.time_ns)
         elif self._old.pop(note.index, None) is not None:
             yield remark("of the session before the reset")
         elif session.is_known:
             yield warn(Rule.ENTRY_OWNER, f"entry {note.index} was not handed over")
+
+    def _pop(self, index: int) -> _Open | None:
+        """Forget the request in an entry; returns it, or None if there is none."""
+        opened = self._open.pop(index, None)
+        if opened is not None:
+            self._unfinished[opened.seq_num] -= 1
+            if self._unfinished[opened.seq_num] <= 0:  # below: its message was answered too early
+                del self._unfinished[opened.seq_num]
+        return opened
 
     def _answered(self, asked: Ask, done: Ask, time_ns: int) -> Iterator[Line]:
         self._ledger.answer(self._disk, asked)
@@ -195,6 +206,8 @@ class RequestWatch:
     def asked(self, pending: Pending, session: SessionWatch, *, is_client: bool) -> Iterator[Line]:
         """Take a data message of the client; ``is_client``: the capture is made at that end."""
         if pending.ask is not None:
+            if len(self._inband) >= MAX_OUTSTANDING:
+                self._inband.popitem(last=False)
             self._inband[pending.seq_num] = pending
             yield from self._submitted(pending.ask, session)
         elif is_client and self.has_notes:

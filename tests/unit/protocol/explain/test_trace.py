@@ -428,6 +428,30 @@ def test_a_range_outside_the_ring_announces_nothing(kind: NoteKind) -> None:
     assert len(said(explained(talk.file.bytes()), "warning: ")) == 1
 
 
+def test_an_entry_handed_over_again_belongs_to_its_last_message_alone() -> None:
+    talk = Talk("server")
+    talk.begin()
+    for seq_num in (1, 2):
+        talk.client(ring_data(INFO, seq_num, 0, 0))
+        talk.note(NoteKind.TAKEN, 0, entry(ACCEPTED), seq_num)
+    talk.server(ring_data(ACK, 1, 0, 0))
+    talk.note(NoteKind.FINISHED, 0, entry(DONE, status=0), 2)
+    talk.server(ring_data(ACK, 2, 0, 0))
+    (warning,) = said(explained(talk.file.bytes()), "warning: ")
+    assert warning.startswith("entry 0 is still in progress [")
+
+
+def test_an_entry_finished_after_its_answer_is_not_counted_again() -> None:
+    talk = Talk("server")
+    talk.begin()
+    talk.client(ring_data(INFO, 1, 0, 0))
+    talk.note(NoteKind.TAKEN, 0, entry(ACCEPTED), 1)
+    talk.server(ring_data(ACK, 1, 0, 0))
+    talk.note(NoteKind.FINISHED, 0, entry(DONE, status=0), 1)
+    (warning,) = said(explained(talk.file.bytes()), "warning: ")
+    assert warning.startswith("1 entries are not finished [")
+
+
 def test_a_note_may_name_a_message_that_nobody_sees() -> None:
     """Its message is gone, or it was found by looking at the ring."""
     talk = Talk("server")

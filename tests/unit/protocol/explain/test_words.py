@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
-from protocol.explain import data, requests
+from protocol.capture import NoteKind
+from protocol.explain import Trace, data, requests
 from protocol.explain.lines import duration, raw, size
 from protocol.explain.request import Ask
 from protocol.explain.tally import Latency
 from protocol.vio.messages import Envelope
 from tests.support.links import INFO
-from tests.support.talk import ring_data
-from tests.support.vioscript import octets
+from tests.support.talk import Talk, entry, inband, ring_data
+from tests.support.vioscript import SID, octets
 
 
 @pytest.mark.parametrize(
@@ -86,3 +89,53 @@ def test_messages_are_remembered_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) 
         assert not list(watch.question(message, Envelope.DRING_DATA, 0, None))
     assert watch.find(1) is None
     assert watch.find(3) is not None
+
+
+def test_so_are_requests_in_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "MAX_OUTSTANDING", 2)
+    talk = Talk()
+    talk.begin_inband()
+    for seq_num in (1, 2, 3):
+        talk.client(inband(INFO, seq_num), 80)
+    trace = Trace()
+    list(trace.receive_data(talk.file.bytes()))
+    (summary,) = trace.summaries()
+    assert "  unanswered  2 at the end, 0 lost by resets" in [f"  {line.text}" for line in summary.lines]
+
+
+def test_a_ring_that_cannot_be_is_no_larger_than_the_largest_that_can() -> None:
+    talk = Talk()
+    talk.link()
+    talk.agree()
+    ring = f"{0xFFFFFFFF:08x} {64:08x} 0003 0000 00000001 {0x2000:016x} {0x2000:016x}"
+    talk.client(f"01 01 00 03 {SID} {0:016x} {ring}", 48)
+    talk.server(f"01 02 00 03 {SID} {1:016x} {ring}", 48)
+    talk.note(NoteKind.SUBMITTED, 65536, entry(2), 1)
+    *_, last = Trace().receive_data(talk.file.bytes())
+    (warning,) = [line.text for line in last.lines if line.rule is not None]
+    assert warning.startswith("warning: entry 65536 of a ring of 65536 [")
+
+
+def test_numbers_of_messages_are_forgotten_with_their_entries() -> None:
+    """A capture in which every note names another message does not fill the memory."""
+
+    def grown(first: int) -> int:
+        before, _ = tracemalloc.get_traced_memory()
+        for seq_num in range(first, first + 2000):
+            talk.note(NoteKind.TAKEN, 0, entry(3), seq_num)
+            if seq_num % 2:
+                talk.note(NoteKind.FINISHED, 0, entry(4, status=0), seq_num)
+            for _ in trace.receive_data(b"".join(talk.file.parts)):
+                pass
+            talk.file.parts.clear()
+        return tracemalloc.get_traced_memory()[0] - before
+
+    talk = Talk("server")
+    talk.begin()
+    trace = Trace()
+    tracemalloc.start()
+    try:
+        grown(1)  # what is made once
+        assert grown(2001) < 50_000
+    finally:
+        tracemalloc.stop()
