@@ -31,7 +31,13 @@ from .pcapng import (
     PacketOption,
 )
 
-__all__ = ["Event", "Frame", "Interface", "Reader"]
+__all__ = ["MAX_INTERFACES", "Event", "Frame", "Interface", "Reader"]
+
+MAX_INTERFACES: Final = 65536
+"""Interfaces of a section: one for each connection, 16 times as many as vds serves at once."""
+
+MAX_KEPT_TEXT: Final = 256
+"""Characters that are kept of an interface's name and of its description, which may have 64 KiB."""
 
 _ORDERS: Final = {order.magic: order for order in (LITTLE, BIG)}
 _SECTION: Final = BlockType.SECTION.to_bytes(4, "big")
@@ -90,7 +96,8 @@ class Reader:
     """Bytes of a capture in, in pieces of any size; interfaces and frames out, in the order of the file.
 
     Call :meth:`receive_data`, then :meth:`next_event` until it returns None, and so on to the end of the
-    file; then look at ``is_cut_short``. At most one block is kept, and the interfaces of a section.
+    file; then look at ``is_cut_short``. At most one block is kept, and the interfaces of a section, their
+    texts cut to :data:`MAX_KEPT_TEXT`.
     """
 
     def __init__(self) -> None:
@@ -161,6 +168,8 @@ class Reader:
         self._interfaces = []
 
     def _interface(self, order: ByteOrder, body: bytes) -> None:
+        if len(self._interfaces) >= MAX_INTERFACES:
+            raise _malformed(f"more than {MAX_INTERFACES} interfaces in a section")
         head = order.interface.parse(body, trailing=True)
         options = _Options(order, body[order.interface.size :])
         interface = Interface(
@@ -219,8 +228,8 @@ class _Options:
         return int.from_bytes(value, self._order.name, signed=signed)
 
     def text(self, code: IntEnum) -> str:
-        """Return a text, empty where it is missing."""
-        return self._values.get(code, b"").decode("utf-8", "replace")
+        """Return the beginning of a text, empty where it is missing."""
+        return self._values.get(code, b"").decode("utf-8", "replace")[:MAX_KEPT_TEXT]
 
 
 def _split(order: ByteOrder, data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -6,7 +6,16 @@ import struct
 
 import pytest
 
-from protocol.capture import Direction, Event, Frame, Interface, build_frame, build_interface, build_section
+from protocol.capture import (
+    Direction,
+    Event,
+    Frame,
+    Interface,
+    build_frame,
+    build_interface,
+    build_section,
+    reader,
+)
 from protocol.capture.pcapng import MAX_BLOCK_SIZE
 from protocol.capture.reader import Reader
 from protocol.errors import Layer, PacketError, Reaction
@@ -136,6 +145,22 @@ def test_a_name_that_is_no_utf8_is_read_all_the_same() -> None:
     assert link.name == "a\N{REPLACEMENT CHARACTER}"
 
 
+def test_of_a_long_text_the_beginning_is_kept() -> None:
+    data = build_section("vds", "") + build_interface("n" * 1000, "d" * 1000)
+    (link,), _ = read(data)
+    assert isinstance(link, Interface)
+    assert (link.name, link.description) == ("n" * 256, "d" * 256)
+
+
+def test_a_section_has_so_many_interfaces_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "MAX_INTERFACES", 2)
+    two = section(LITTLE) + interface(LITTLE) * 2
+    events, _ = read(two + two)
+    assert len(events) == 4
+    with pytest.raises(PacketError, match="more than 2 interfaces in a section"):
+        read(two + interface(LITTLE))
+
+
 def test_each_section_has_its_own_byte_order_and_interfaces() -> None:
     one = section(LITTLE) + interface(LITTLE) + interface(LITTLE, option(LITTLE, 2, b"b"))
     two = section(BIG) + interface(BIG, option(BIG, 2, b"c")) + packet(BIG, PACKET)
@@ -195,14 +220,14 @@ def test_what_contradicts_itself_is_refused(data: bytes, why: str) -> None:
 
 
 def test_what_is_whole_before_an_error_is_read_and_the_error_stays() -> None:
-    reader = Reader()
-    reader.receive_data(GOOD + packet(LITTLE, PACKET) + packet(LITTLE, PACKET, number=9))
-    assert isinstance(reader.next_event(), Interface)
-    assert isinstance(reader.next_event(), Frame)
+    reading = Reader()
+    reading.receive_data(GOOD + packet(LITTLE, PACKET) + packet(LITTLE, PACKET, number=9))
+    assert isinstance(reading.next_event(), Interface)
+    assert isinstance(reading.next_event(), Frame)
     for _ in range(2):
         with pytest.raises(PacketError, match="interface 9"):
-            reader.next_event()
-    assert reader.is_cut_short
+            reading.next_event()
+    assert reading.is_cut_short
 
 
 def test_the_longest_block_is_read() -> None:
