@@ -1,4 +1,7 @@
-"""Data messages of one session: their numbers, the ring they name, and one answer for each in order."""
+"""Data messages of one session: their numbers, the ring they name, and one answer for each in order.
+
+An open range has several answers, each of which tells a piece of it; the pieces are checked as by the client.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,15 @@ from typing import Final, NamedTuple
 from protocol.errors import RemoteProtocolError
 from protocol.vdisk.descriptor import INBAND
 from protocol.vio.dring import MAX_DESCRIPTORS, RingGeometry
-from protocol.vio.messages import DoorbellLayout, DringDataLayout, Envelope, Subtype
+from protocol.vio.messages import (
+    OPEN_ENDED,
+    DoorbellLayout,
+    DringDataLayout,
+    Envelope,
+    ProcState,
+    Subtype,
+)
+from protocol.vio.ranges import ClientRange
 from protocol.vio.sequence import RequestSequence
 
 from .lines import Line, duration, remark, say, warn
@@ -18,7 +29,7 @@ from .request import Ask, ask_of_message
 from .rules import Rule
 from .structure import Values, values_of
 
-__all__ = ["DataWatch", "Pending"]
+__all__ = ["DataWatch", "Pending", "Piece"]
 
 MAX_PENDING: Final = MAX_DESCRIPTORS
 """Messages remembered until they are answered: no client can have more requests outstanding."""
@@ -28,14 +39,31 @@ _MAX_ADVANCE: Final = MAX_DESCRIPTORS * 1024
 """What a count of completions may grow by from one doorbell to the next; more is one that runs backwards."""
 
 
+class Piece(NamedTuple):
+    """What an answer that is not the last one tells of an open range: ``length`` entries, or none."""
+
+    start_idx: int
+    length: int
+
+    def has(self, index: int, ring: RingGeometry) -> bool:
+        """Say whether entry ``index`` is told."""
+        return (index - self.start_idx) % ring.num_descriptors < self.length
+
+
 class Pending(NamedTuple):
-    """A data message that is not answered yet: its entries, or what it asks for in-band."""
+    """A data message that is not answered yet: its entries, or what it asks for in-band.
+
+    ``pieces`` is how far an open range is told, None for a range with an end; ``piece`` what an answer tells
+    of it that is not the last one.
+    """
 
     seq_num: int
     time_ns: int
     start_idx: int
     end_idx: int
-    ask: Ask | None
+    ask: Ask | None = None
+    pieces: ClientRange | None = None
+    piece: Piece | None = None
 
 
 class DataWatch:
@@ -54,6 +82,7 @@ class DataWatch:
         self._requests: Final = RequestSequence()
         self._queue: Final[OrderedDict[int, Pending]] = OrderedDict()  # by number, oldest first
         self._answered: int | None = None  # number of the last answer
+        self._opened: int | None = None  # number of the last open range
         self._counts: Final = [0, 0]  # completions told by client and server
 
     def find(self, seq_num: int) -> Pending | None:
@@ -85,7 +114,19 @@ class DataWatch:
                 self.is_polled = True
                 yield from self._completions(0, values)
             else:
-                self._ask(Pending(values["seq_num"], time_ns, values["start_idx"], values["end_idx"], None))
+                yield from self._range(values, time_ns)
+
+    def _range(self, values: Values, time_ns: int) -> Iterator[Line]:
+        """Take a message about entries; the client sends none while a range of its own is open."""
+        seq_num, start, end = values["seq_num"], values["start_idx"], values["end_idx"]
+        if self._opened in self._queue:
+            yield warn(Rule.OPEN_RANGE, f"the range of message {self._opened} has not stopped")
+        pieces = None
+        if end == OPEN_ENDED:
+            self._opened = seq_num
+            pieces = ClientRange()
+            pieces.open(seq_num, start)
+        self._ask(Pending(seq_num, time_ns, start, end, pieces=pieces))
 
     def _request_number(self, seq_num: int) -> Iterator[Line]:
         try:
@@ -101,7 +142,7 @@ class DataWatch:
         start, end = values["start_idx"], values["end_idx"]
         if ring is not None:
             try:
-                ring.check_range(start, start if end == -1 else end)
+                ring.check_range(start, start if end == OPEN_ENDED else end)
             except RemoteProtocolError as error:
                 yield warn(Rule.RANGE, error.reason)
 
@@ -123,10 +164,38 @@ class DataWatch:
         elif envelope == Envelope.DRING_DATA and len(message) >= DringDataLayout.size:
             values = values_of(DoorbellLayout, message)
             yield from self._place(values, ring)
-            if not self.is_polled and not is_doorbell(message):
+            if self._opened in self._queue or not (self.is_polled or is_doorbell(message)):
                 yield from self._answer_number(values["seq_num"], time_ns)
+                if subtype == Subtype.ACK:
+                    yield from self._told(values, ring)
             elif subtype == Subtype.ACK:
                 yield from self._server_doorbell(values)
+
+    def _told(self, values: Values, ring: RingGeometry | None) -> Iterator[Line]:
+        """Take an answer, if it is one to an open range: the next piece, and others follow unless STOPPED."""
+        pending = self.pending
+        if pending is None or pending.pieces is None:
+            return
+        pieces = pending.pieces
+        start, end, state = values["start_idx"], values["end_idx"], values["proc_state"]
+        length = 0
+        if ring is not None:
+            try:
+                length = ring.span(start, end) if pieces.answered(start, end, ring) else 0
+            except RemoteProtocolError as error:
+                yield warn(Rule.OPEN_RANGE, error.reason)
+                pieces.next_idx = (end + 1) % max(1, ring.num_descriptors)
+            else:
+                yield say(f"tells entries {start} to {end}" if length else "tells no entry")
+        if state == ProcState.ACTIVE:
+            yield say("the server goes on looking")
+            self.pending = pending._replace(piece=Piece(start, length))
+            self._queue[pending.seq_num] = pending
+            self._queue.move_to_end(pending.seq_num, last=False)
+        elif state == ProcState.STOPPED:
+            yield say("the server looks no more")
+        else:
+            yield warn(Rule.OPEN_RANGE, f"the processing state is {state}")
 
     def _server_doorbell(self, values: Values) -> Iterator[Line]:
         self.is_polled = True

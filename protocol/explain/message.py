@@ -84,7 +84,8 @@ def _register_title(values: Values) -> str:
 
 def _ring_title(values: Values) -> str:
     if values["end_idx"] == OPEN_ENDED:
-        return f"number {values['seq_num']}, doorbell at entry {values['start_idx']}"
+        what = "doorbell at entry {}" if values["proc_state"] else "entries from {} on"
+        return f"number {values['seq_num']}, {what.format(values['start_idx'])}"
     return f"number {values['seq_num']}, entries {values['start_idx']} to {values['end_idx']}"
 
 
@@ -192,10 +193,11 @@ def _check_unregistration(message: bytes, values: Values, version: Version | Non
 
 
 def _check_range(message: bytes, values: Values, version: Version | None) -> Iterator[Line]:
-    if values["end_idx"] < OPEN_ENDED:
+    is_open = values["end_idx"] == OPEN_ENDED and not values["proc_state"]
+    if values["end_idx"] < OPEN_ENDED or (is_open and values["subtype"] == Subtype.ACK):
         yield warn(Rule.RANGE, f"the range ends at {values['end_idx']}")
-    elif values["end_idx"] == OPEN_ENDED and not values["proc_state"]:
-        yield warn(Rule.OPEN_ENDED, "a range without an end from a client that does not poll")
+    elif is_open and values["subtype"] == Subtype.INFO:
+        yield remark("an open range, which is refused unless OPEN_RANGES was agreed")
 
 
 def _check_descriptor(message: bytes, values: Values, version: Version | None) -> Iterator[Line]:

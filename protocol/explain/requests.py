@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from typing import Final, NamedTuple, TypeAlias
 
 from protocol.capture import Direction, How, Note, NoteKind
@@ -114,6 +115,7 @@ class RequestWatch:
         self._open: dict[int, _Open] = {}  # by entry, of which a ring has MAX_DESCRIPTORS at most
         self._old: dict[int, _Open] = {}  # of the session before; a server still finishes them
         self._inband: OrderedDict[int, Pending] = OrderedDict()
+        self._walk: tuple[int, int] | None = None  # number of an open range, and its entry that is taken next
         self._unfinished: Counter[int | None] = (
             Counter()
         )  # entries in progress, by number of message; none is 0
@@ -131,6 +133,7 @@ class RequestWatch:
         self._session += 1
         self._old, self._open = self._open or self._old, {}
         self._inband.clear()
+        self._walk = None
         self._unfinished.clear()
         self.has_notes = False
 
@@ -160,13 +163,28 @@ class RequestWatch:
             yield warn(Rule.ENTRY_OWNER, f"entry {note.index} is still in progress")
         seq_num = note.seq_num if note.how is How.MESSAGE else None
         pending = session.data.find(note.seq_num) if note.kind is NoteKind.TAKEN else None
-        if pending is not None and not _announces(pending, note.index, session):
+        if pending is not None and not self._announces(pending, note.index, session.ring):
             yield warn(Rule.ANNOUNCED, f"entry {note.index} is not one of message {note.seq_num}")
         elif pending is not None and seq_num is not None:
             yield say(f"announced by message {seq_num}, {duration(time_ns - pending.time_ns)} ago")
         self._open[note.index] = _Open(ask._replace(cookies=()), time_ns, seq_num)  # as little as will do
         self._unfinished[seq_num] += 1
         yield from self._submitted(ask, session)
+
+    def _announces(self, pending: Pending, index: int, ring: RingGeometry | None) -> bool:
+        """Say whether ``index`` is one of the entries of a message, or it cannot be told.
+
+        Of an open range any may be, and each has its turn.
+        """
+        if ring is None or not _is_within(pending, ring):
+            return True
+        if pending.pieces is None:
+            return (index - pending.start_idx) % ring.num_descriptors < _span(pending, ring)
+        seq_num, due = self._walk or (None, 0)
+        if seq_num != pending.seq_num:
+            due = pending.start_idx
+        self._walk = pending.seq_num, (index + 1) % ring.num_descriptors
+        return index == due
 
     def _submitted(self, ask: Ask, session: SessionWatch) -> Iterator[Line]:
         self._tally.asked(ask)
@@ -217,7 +235,8 @@ class RequestWatch:
         ring = session.ring
         if ring is None or not _is_within(pending, ring):
             return
-        count = ring.span(pending.start_idx, pending.end_idx)
+        is_open = pending.pieces is not None
+        count = self._submitted_from(pending.start_idx, ring) if is_open else _span(pending, ring)
         for step in range(min(count, MAX_LISTED)):
             index = (pending.start_idx + step) % ring.num_descriptors
             if index in self._open:
@@ -227,6 +246,11 @@ class RequestWatch:
         if count > MAX_LISTED:
             yield say(f"announces {count - MAX_LISTED} more")
 
+    def _submitted_from(self, start: int, ring: RingGeometry) -> int:
+        """Return how many entries from ``start`` on are in progress: what an open range finds."""
+        around = ((start + step) % ring.num_descriptors for step in range(ring.num_descriptors))
+        return sum(1 for _ in takewhile(self._open.__contains__, around))
+
     def answered(
         self, pending: Pending, message: bytes, time_ns: int, session: SessionWatch, *, is_client: bool
     ) -> Iterator[Line]:
@@ -235,20 +259,29 @@ class RequestWatch:
             self._inband.pop(pending.seq_num, None)
             yield from self._answered(pending.ask, ask_of_message(message), time_ns - pending.time_ns)
         elif not self.has_notes:
-            self._tally.latency.add(max(0, time_ns - pending.time_ns))  # all that is known of its requests
-        elif not is_client and self._unfinished[pending.seq_num] > 0:
-            yield warn(Rule.TOO_EARLY, f"{self._unfinished[pending.seq_num]} entries are not finished")
-        self._unfinished.pop(pending.seq_num, None)
+            if pending.pieces is None:  # otherwise the message does not tell when its requests were there
+                self._tally.latency.add(max(0, time_ns - pending.time_ns))  # all that is known of them
+        elif not is_client and (count := self._told_early(pending, session.ring)):
+            yield warn(Rule.TOO_EARLY, f"{count} entries are not finished")
+        if pending.piece is None:
+            self._unfinished.pop(pending.seq_num, None)
+
+    def _told_early(self, pending: Pending, ring: RingGeometry | None) -> int:
+        """Return how many of the entries that an answer tells are in progress."""
+        seq_num, piece = pending.seq_num, pending.piece
+        count = self._unfinished[seq_num]
+        if piece is None or not count:
+            return count
+        if ring is None:
+            return 0
+        return sum(each.seq_num == seq_num and piece.has(index, ring) for index, each in self._open.items())
 
 
 def _is_within(pending: Pending, ring: RingGeometry) -> bool:
+    """Say whether a message names entries of the ring; an open range does if its first one is."""
     count = ring.num_descriptors
-    return pending.start_idx < count and 0 <= pending.end_idx < count
+    return pending.start_idx < count and (pending.pieces is not None or 0 <= pending.end_idx < count)
 
 
-def _announces(pending: Pending, index: int, session: SessionWatch) -> bool:
-    """Say whether ``index`` is one of the entries of a message, or it cannot be told."""
-    ring = session.ring
-    if ring is None or not _is_within(pending, ring):
-        return True
-    return (index - pending.start_idx) % ring.num_descriptors < ring.span(pending.start_idx, pending.end_idx)
+def _span(pending: Pending, ring: RingGeometry) -> int:
+    return ring.span(pending.start_idx, pending.end_idx)

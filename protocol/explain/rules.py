@@ -39,7 +39,6 @@ class Rule(Enum):
     WISH = "the client's attributes can be served", "Solaris vds.c, vd_process_attr_msg"
     RING_OFFER = "a ring has one cookie and a possible geometry", "Solaris vds.c, vd_process_dring_reg_msg"
     RANGE = "a range lies within the ring", "Solaris vds.c, vd_process_dring_msg"
-    OPEN_ENDED = "only a polled ring has ranges without an end", "Solaris vds.c, vd_process_dring_msg"
     COOKIE = "a cookie is aligned to 8 and has a page size that exists", "FWARC 2008/424, LDC_COPY"
     ROOM = "the cookies fit the descriptor", "Solaris vds.c, vd_process_element"
     BUFFER = "the cookies cover all bytes of the request", "Solaris vds.c, vd_do_process_task"
@@ -64,6 +63,7 @@ class Rule(Enum):
     REQUEST_NUMBER = "requests are numbered without gaps", "Solaris vds.c, vd_check_seq_num"
     ANSWER_NUMBER = "one answer for each message, in their order", "Solaris vdc.c, vdc_verify_seq_num"
     IDENT = "a message names the ring that was registered", "Solaris vds.c, vd_process_dring_msg"
+    OPEN_RANGE = "an open range is told in pieces that join, up to STOPPED", "docs/extensions.md, OPEN_RANGES"
     DOORBELL = "a doorbell counts what has happened", "docs/extensions.md, POLLED_RING"
 
     # -- requests

@@ -113,7 +113,7 @@ def recorded(end: End, mode: DiskMode) -> bytes:
     return RECORDED[end, mode]
 
 
-@pytest.mark.parametrize("mode", ["plain", "polled", "inband"])
+@pytest.mark.parametrize("mode", ["plain", "polled", "inband", "open"])
 @pytest.mark.parametrize("end", ["client", "server"])
 @given(st.lists(st.tuples(st.integers(0), st.integers(0, 255)), min_size=1, max_size=8))
 def test_a_healthy_capture_with_wrong_bytes(mode: DiskMode, end: End, changes: list[tuple[int, int]]) -> None:

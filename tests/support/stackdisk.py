@@ -16,7 +16,8 @@ A test may break things: ``on_request(request)`` returns a status instead of 0 f
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Final, Literal, TypeAlias
 
 from protocol.capture import NoteKind
@@ -34,6 +35,8 @@ from protocol.stack import (
     LinkState,
     Negotiated,
     QueueConfigured,
+    RangeOpened,
+    RangeStopped,
     RequestReceived,
     RingOffered,
     Server,
@@ -61,11 +64,11 @@ from protocol.vdisk.status import WireErrno, from_wire
 from protocol.vdisk.validate import clip, validate
 from protocol.vio.dring import RingGeometry
 from protocol.vio.extensions import NO_EXTENSION, Extension
-from protocol.vio.messages import TransferMode
+from protocol.vio.messages import OPEN_ENDED, TransferMode
 
 __all__ = ["Guest", "Mode", "Packet", "ServerSide", "StackDisk", "Wire"]
 
-Mode: TypeAlias = Literal["plain", "polled", "inband"]
+Mode: TypeAlias = Literal["plain", "polled", "inband", "open"]
 Packet: TypeAlias = bytes | QueueConfigured
 OnPacket: TypeAlias = "Callable[[Wire, Packet], Packet | None]"
 OnEntry: TypeAlias = Callable[[NoteKind, int, int, memoryview], None]
@@ -76,6 +79,12 @@ RING_AT: Final = PAGE_SIZE  # behind the map table
 BUFFERS_AT: Final = 2 * PAGE_SIZE
 MAX_XFER: Final = 4 * PAGE_SIZE
 MEMORY_SIZE: Final = BUFFERS_AT + RING.num_descriptors * MAX_XFER
+EXTENSIONS: Final[Mapping[Mode, Extension]] = {
+    "plain": NO_EXTENSION,
+    "polled": Extension.POLLED_RING,
+    "inband": NO_EXTENSION,
+    "open": Extension.OPEN_RANGES,
+}
 ATTEMPTS: Final = 4  # sessions a request may see before the test fails
 ALL: Final = Permission.R | Permission.W | Permission.CR | Permission.CW
 
@@ -138,6 +147,8 @@ class ServerSide:
             self.offered(event)
         elif isinstance(event, DescriptorsReady):
             self.take(event)
+        elif isinstance(event, RangeOpened):
+            self.take_open(event)
         elif isinstance(event, DoorbellRung):
             self.look()
         elif isinstance(event, RequestReceived):
@@ -173,15 +184,39 @@ class ServerSide:
                 return
             self.stack.complete(event.batch, index)
 
+    def take_open(self, event: RangeOpened) -> None:
+        """Open range: take everything that is READY, complete it in the disk's order, piece by piece."""
+        ring = self.ring
+        assert ring is not None
+        taken: dict[int, Request] = {}
+        for index in self.ready(ring, event.start_idx):
+            self.stack.taken(event.batch, index)
+            taken[index] = self.accept(ring, index)
+        in_order = self.disk.order(list(taken))
+        for index in in_order:
+            try:
+                self.finish(ring, index, taken[index])
+            except (RingError, CookieError) as error:
+                self.stack.fault(event.batch, index, str(error))
+                return
+            self.stack.complete(event.batch, index)
+            if index != in_order[-1]:
+                self.stack.progress(event.batch)
+        self.stack.stopped(event.batch)
+
+    def ready(self, ring: ServerRing, start: int) -> list[int]:
+        """Return the entries from ``start`` on, up to one that is not READY."""
+        count = ring.geometry.num_descriptors
+        around = [(start + step) % count for step in range(count)]
+        return list(takewhile(ring.is_ready, around))
+
     def look(self) -> None:
         """Polled ring: execute everything that is READY, complete it in the disk's order."""
         ring = self.ring
         assert ring is not None
         first = self.next_index
-        ready: list[int] = []
-        while len(ready) < ring.geometry.num_descriptors and ring.is_ready(self.next_index):
-            ready.append(self.next_index)
-            self.next_index = (self.next_index + 1) % ring.geometry.num_descriptors
+        ready = self.ready(ring, first)
+        self.next_index = (first + len(ready)) % ring.geometry.num_descriptors
         for index in self.disk.order(ready):
             try:
                 self.execute(ring, index)
@@ -203,8 +238,16 @@ class ServerSide:
 
     def execute(self, ring: ServerRing, index: int) -> None:
         """Take one entry, do what it asks for, answer it."""
+        self.finish(ring, index, self.accept(ring, index))
+
+    def accept(self, ring: ServerRing, index: int) -> Request:
+        """Take one entry."""
         request = parse_entry(ring.take(index))
         self.disk.note(NoteKind.TAKEN, index)
+        return request
+
+    def finish(self, ring: ServerRing, index: int, request: Request) -> None:
+        """Do what an entry asks for, answer it."""
         ring.finish(index, *self.run(request))
         self.disk.note(NoteKind.FINISHED, index)
 
@@ -273,7 +316,7 @@ class StackDisk:
         self.on_request: Callable[[Request], int] = lambda request: 0
         self.on_packet = on_packet
         self.on_entry = on_entry
-        self.extensions = Extension.POLLED_RING if mode == "polled" else NO_EXTENSION
+        self.extensions = EXTENSIONS[mode]
         self.attributes = DiskAttributes(
             size_blocks=len(backend) // block_size,
             max_xfer_blocks=MAX_XFER // block_size,
@@ -450,6 +493,7 @@ class StackDisk:
 
     def _post(self, requests: Sequence[Request]) -> None:
         """Hand ``requests`` to the server."""
+        posted = []
         for request in requests:
             if self.mode == "inband":
                 self._outstanding[request.req_id] = request
@@ -459,13 +503,18 @@ class StackDisk:
             self._next = (index + 1) % RING.num_descriptors
             self._ring.post(index, build_entry(request, RING.descriptor_size))
             self._outstanding[index] = request
+            posted.append(index)
             if self.mode == "plain":
                 self._numbers[index] = self.client.announce(index, index)
-            else:
+            elif self.mode == "polled":
                 self.client.posted(1)
-            self.note(NoteKind.SUBMITTED, index)
         if self.mode == "polled":
             self.client.ring(sleeping=True)
+        elif self.mode == "open":
+            number = self.client.announce(posted[0], OPEN_ENDED)
+            self._numbers.update(dict.fromkeys(posted, number))
+        for index in posted:
+            self.note(NoteKind.SUBMITTED, index)
 
     # -- channel ---------------------------------------------------------------------------------------------
 
@@ -525,6 +574,8 @@ class StackDisk:
         elif isinstance(event, DescriptorsDone):
             for index in RING.indices(event.start_idx, event.end_idx):
                 self._reap(index)
+        elif isinstance(event, RangeStopped):
+            assert event.next_idx not in self._outstanding  # all was posted before the message
         elif isinstance(event, Woken):
             reaped = sum(self._reap(index) for index in list(self._outstanding))
             self.client.consumed(reaped)

@@ -25,10 +25,12 @@ from protocol.stack import (
     DescriptorsReady,
     LinkState,
     QueueConfigured,
+    RangeOpened,
     RingOffered,
 )
 from protocol.vdisk.ring import ClientRing, ServerRing
 from protocol.vio.dring import Dstate
+from protocol.vio.messages import OPEN_ENDED
 from tests.support.stackdisk import RING, RING_AT, Mode, Packet, StackDisk
 
 __all__ = ["CaptureFile", "TracedDisk"]
@@ -173,7 +175,8 @@ class TracedDisk(StackDisk):
 
             def announced(start_idx: int, end_idx: int) -> int:
                 self.seq_num += 1
-                for index in RING.indices(start_idx, end_idx):
+                is_open = end_idx == OPEN_ENDED
+                for index in list(self.waiting) if is_open else RING.indices(start_idx, end_idx):
                     self.numbers[index] = self.seq_num
                     self.entry(
                         Direction.OUTBOUND,
@@ -186,7 +189,7 @@ class TracedDisk(StackDisk):
 
             self.client.announce = announced  # type: ignore[method-assign]  # a tap
             return
-        offered, take = self.server.offered, self.server.take
+        offered, take, take_open = self.server.offered, self.server.take, self.server.take_open
 
         def tapped(event: RingOffered) -> None:
             offered(event)
@@ -198,8 +201,13 @@ class TracedDisk(StackDisk):
             self.seq_num += 1
             take(event)
 
+        def taken_open(event: RangeOpened) -> None:
+            self.seq_num += 1
+            take_open(event)
+
         self.server.offered = tapped  # type: ignore[method-assign]  # a tap
         self.server.take = taken  # type: ignore[method-assign]  # a tap
+        self.server.take_open = taken_open  # type: ignore[method-assign]  # a tap
 
     def _handle(self, event: ClientEvent) -> None:
         if isinstance(event, ChannelUp):

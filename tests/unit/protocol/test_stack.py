@@ -16,7 +16,7 @@ from protocol.vdisk.status import to_wire
 from tests.support.stackdisk import RING, RING_AT, Mode, StackDisk, Wire
 
 SIZE = 1 << 19
-MODES: list[Mode] = ["plain", "polled", "inband"]
+MODES: list[Mode] = ["plain", "polled", "inband", "open"]
 
 by_mode = pytest.mark.parametrize("mode", MODES)
 
@@ -177,14 +177,14 @@ def test_a_damaged_packet_is_a_reset_and_nothing_is_lost(mode: Mode, direction: 
 
 
 def test_two_ends_need_no_more_messages_than_work() -> None:
-    """A polled ring wakes once for a batch, a plain one tells and answers each request."""
+    """A polled ring wakes once a batch, a plain one tells and answers each, an open range is told once."""
     counts = {}
     for mode in MODES:
         disk = StackDisk(_backend(), mode=mode)
         before = disk.to_server.carried, disk.to_client.carried
         disk.pread(0, RING.num_descriptors * disk.max_xfer)
         counts[mode] = (disk.to_server.carried - before[0], disk.to_client.carried - before[1])
-    assert counts == {"plain": (8, 8), "polled": (1, 1), "inband": (16, 16)}
+    assert counts == {"plain": (8, 8), "polled": (1, 1), "inband": (16, 16), "open": (1, 8)}
 
 
 def test_the_ring_is_free_again_afterwards() -> None:

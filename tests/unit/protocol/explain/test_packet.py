@@ -114,7 +114,7 @@ def test_a_ring_and_its_cookie() -> None:
 
 
 def test_a_doorbell_and_plain_ring_data() -> None:
-    """vio_dring_msg_t; end_idx is signed, and without an end the message is that of a polled ring."""
+    """vio_dring_msg_t; end_idx is signed, and without an end and with a state it is that of a polled ring."""
     lines = text(data(3, octets(ring_data(INFO, 1, 3, -1, state=2, completions=5))))
     assert lines.startswith("DRING_DATA INFO number 1, doorbell at entry 3\n")
     assert lines.endswith(
@@ -122,6 +122,9 @@ def test_a_doorbell_and_plain_ring_data() -> None:
         "    end_idx           -1                  open: until one is not READY\n"
         "    proc_state        0x02                STOPPED\n"
         "    completions       0x00000005          5"
+    )
+    assert text(data(3, octets(ring_data(INFO, 1, 3, -1)))).startswith(
+        "DRING_DATA INFO number 1, entries from 3 on\n"
     )
     plain = text(data(3, octets(ring_data(ACK, 1, 3, 5))))
     assert plain.startswith("DRING_DATA ACK number 1, entries 3 to 5\n")
@@ -209,6 +212,11 @@ STACK_BYTES = octets(f"01 01 00 05 {SID} 0badcafe")
         ),
         (data(2, octets(f"01 01 00 04 {SID} {1:016x}")), ["vds refuses to forget a ring, and resets"]),
         (data(2, octets(f"01 02 00 04 {SID} {1:016x}")), []),
+        (
+            data(2, octets(ring_data(INFO, 1, 3, -1))),
+            ["an open range, which is refused unless OPEN_RANGES was agreed"],
+        ),
+        (data(2, octets(ring_data(NACK, 1, 3, -1))), []),
         (data(2, octets(f"01 04 00 03 {SID} {1:016x}", 32)), []),
         (data(2, octets(f"01 04 00 01 {SID} 0000 0000 03")), []),
     ],

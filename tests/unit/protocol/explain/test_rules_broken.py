@@ -29,6 +29,8 @@ from tests.support.vioscript import SID, octets
 
 READY, ACCEPTED, DONE = 2, 3, 4
 
+ACTIVE, STOPPED = 1, 2  # processing states
+
 
 def explained(file: bytes) -> list[Paragraph]:
     """Return all paragraphs of a capture."""
@@ -88,11 +90,7 @@ PACKETS: list[tuple[Rule, str, bytes]] = [
         data(2, octets(f"01 01 00 03 {SID} {0:016x} {8:08x} {63:08x} 0003 0000 00000001 {COOKIE}", 48)),
     ),
     (Rule.RANGE, "the range ends at -2", data(2, octets(ring_data(INFO, 1, 0, -2)))),
-    (
-        Rule.OPEN_ENDED,
-        "a range without an end from a client that does not poll",
-        data(2, octets(ring_data(INFO, 1, 0, -1))),
-    ),
+    (Rule.RANGE, "the range ends at -1", data(2, octets(ring_data(ACK, 1, 0, -1)))),
     (
         Rule.COOKIE,
         "cookie 0 is 8192 bytes at 0x8000000000002000",
@@ -322,6 +320,50 @@ def doorbell_counts_back(talk: Talk) -> None:
     talk.client(ring_data(INFO, 2, 2, -1, state=2, completions=4))
 
 
+def _open_range(talk: Talk, *pieces: tuple[int, int, int]) -> None:
+    """An open range from entry 2 on is told in pieces: first and last entry, processing state."""
+    talk.begin()
+    talk.client(ring_data(INFO, 1, 2, -1))
+    for start, end, state in pieces:
+        talk.server(ring_data(ACK, 1, start, end, state=state))
+
+
+def pieces_with_a_gap(talk: Talk) -> None:
+    """An entry is not told."""
+    _open_range(talk, (2, 6, ACTIVE), (0, 0, ACTIVE))
+
+
+def pieces_that_overlap(talk: Talk) -> None:
+    """An entry is told twice."""
+    _open_range(talk, (2, 6, ACTIVE), (6, 7, STOPPED))
+
+
+def piece_from_elsewhere(talk: Talk) -> None:
+    """The first piece does not begin where the range does."""
+    _open_range(talk, (3, 3, ACTIVE))
+
+
+def piece_without_an_end(talk: Talk) -> None:
+    """A piece always has an end."""
+    _open_range(talk, (2, 3, ACTIVE), (4, -1, STOPPED))
+
+
+def neither_active_nor_stopped(talk: Talk) -> None:
+    """An answer that does not say whether others follow."""
+    _open_range(talk, (2, 3, 0))
+
+
+def answered_after_stopped(talk: Talk) -> None:
+    """A range that has stopped goes on."""
+    _open_range(talk, (2, 3, ACTIVE), (3, 3, STOPPED), (4, 4, ACTIVE))
+
+
+def message_beside_an_open_range(talk: Talk) -> None:
+    """A client has one range open and nothing to announce."""
+    _open_range(talk, (2, 3, ACTIVE))
+    talk.client(ring_data(INFO, 2, 4, 4))
+
+
 # -- requests ------------------------------------------------------------------------------------------------
 
 
@@ -364,6 +406,37 @@ def answered_early(talk: Talk) -> None:
     talk.client(ring_data(INFO, 1, 0, 0))
     talk.note(NoteKind.TAKEN, 0, entry(ACCEPTED), 1)
     talk.server(ring_data(ACK, 1, 0, 0))
+
+
+def _taken(talk: Talk, *indices: int) -> None:
+    """A server takes entries of an open range from entry 2 on."""
+    _open_range(talk)
+    for index in indices:
+        talk.note(NoteKind.TAKEN, index, entry(3), 1)
+
+
+def taken_out_of_turn(talk: Talk) -> None:
+    """An open range is taken from its first entry on."""
+    _taken(talk, 3)
+
+
+def taken_with_a_gap(talk: Talk) -> None:
+    """An open range is taken in the order of the ring."""
+    _taken(talk, 2, 4)
+
+
+def told_early(talk: Talk) -> None:
+    """Entries are told and not finished; the one behind them need not be."""
+    _taken(talk, 2, 3, 4, 5)
+    talk.note(NoteKind.FINISHED, 2, entry(4, status=0), 1)
+    talk.server(ring_data(ACK, 1, 2, 4, state=ACTIVE))
+
+
+def stopped_early(talk: Talk) -> None:
+    """A range that has stopped has nothing in progress."""
+    _taken(talk, 2, 3, 4, 5)
+    talk.note(NoteKind.FINISHED, 2, entry(4, status=0), 1)
+    talk.server(ring_data(ACK, 1, 2, 2, state=STOPPED))
 
 
 def not_offered(talk: Talk) -> None:
@@ -445,12 +518,23 @@ CASES: list[tuple[Rule, str, Callable[[Talk], None]]] = [
     (Rule.RANGE, "descriptors 7 to 8 of a ring of 8", beyond_the_ring),
     (Rule.DOORBELL, "doorbell 2 is answered, 1 sent", doorbell_answered_early),
     (Rule.DOORBELL, "4 completions, 5 before", doorbell_counts_back),
+    (Rule.OPEN_RANGE, "descriptors 0 to 0, next comes 7", pieces_with_a_gap),
+    (Rule.OPEN_RANGE, "descriptors 6 to 7, next comes 7", pieces_that_overlap),
+    (Rule.OPEN_RANGE, "descriptors 3 to 3, next comes 2", piece_from_elsewhere),
+    (Rule.OPEN_RANGE, "descriptors 4 to -1 of a ring of 8", piece_without_an_end),
+    (Rule.OPEN_RANGE, "the processing state is 0", neither_active_nor_stopped),
+    (Rule.OPEN_RANGE, "the range of message 1 has not stopped", message_beside_an_open_range),
+    (Rule.ANSWER_NUMBER, "answer 1, all messages are answered", answered_after_stopped),
     (Rule.DSTATE, "SUBMITTED in state 4, not READY", not_ready),
     (Rule.ENTRY_OWNER, "entry 0 is still in progress", submitted_twice),
     (Rule.ENTRY_OWNER, "entry 0 was not handed over", never_taken),
     (Rule.ANNOUNCED, "entry 2 is not one of message 1", not_announced),
     (Rule.ANNOUNCED, "entry 1 was not submitted", not_submitted),
+    (Rule.ANNOUNCED, "entry 3 is not one of message 1", taken_out_of_turn),
+    (Rule.ANNOUNCED, "entry 4 is not one of message 1", taken_with_a_gap),
     (Rule.TOO_EARLY, "1 entries are not finished", answered_early),
+    (Rule.TOO_EARLY, "2 entries are not finished", told_early),
+    (Rule.TOO_EARLY, "3 entries are not finished", stopped_early),
     (Rule.REQUEST, "operation not offered, or unknown, to be refused with ENOTSUP", not_offered),
     (Rule.REQUEST, "operation not offered, or unknown, to be refused with ENOTSUP", not_offered_inband),
     (Rule.NBYTES, "1024 bytes done, 512 asked for", too_much),
@@ -460,7 +544,15 @@ CASES: list[tuple[Rule, str, Callable[[Talk], None]]] = [
     (Rule.NOTE, "SUBMITTED is noted as inbound", wrong_direction),
     (Rule.NOTE, "capture_note: 0 is not a valid NoteKind", no_note),
 ]
-AT_THE_SERVER = {never_taken, not_announced, answered_early}
+AT_THE_SERVER = {
+    never_taken,
+    not_announced,
+    answered_early,
+    taken_out_of_turn,
+    taken_with_a_gap,
+    told_early,
+    stopped_early,
+}
 
 
 @pytest.mark.parametrize(("rule", "what", "case"), CASES, ids=lambda value: getattr(value, "__name__", ""))

@@ -17,9 +17,10 @@ from tests.support.traced import CaptureFile, TracedDisk
 from tests.support.vioscript import SID
 
 SIZE = 1 << 19
-MODES: list[Mode] = ["plain", "polled", "inband"]
+MODES: list[Mode] = ["plain", "polled", "inband", "open"]
 ENDS: list[End] = ["client", "server"]
 READY, ACCEPTED, DONE = 2, 3, 4
+ACTIVE, STOPPED = 1, 2  # processing states
 
 by_mode = pytest.mark.parametrize("mode", MODES)
 by_end = pytest.mark.parametrize("end", ENDS)
@@ -68,7 +69,8 @@ def test_a_healthy_session_breaks_no_rule(mode: Mode, end: End) -> None:
         disk.capacity()
     paragraphs = explained(disk.file.bytes())
     assert not said(paragraphs, "warning: ")
-    assert not [text for text in said(paragraphs, "remark: ") if not text.startswith("crosses doorbell")]
+    allowed = ("crosses doorbell", "an open range")
+    assert not [text for text in said(paragraphs, "remark: ") if not text.startswith(allowed)]
     facts = summary(paragraphs)
     assert facts["link"] == "came up once, up at the end"
     assert facts["version"] == "1.2"
@@ -86,7 +88,7 @@ def test_so_does_one_of_an_older_version(mode: Mode, end: End, minor: int) -> No
     disk.pread(0, 512)
     paragraphs = explained(disk.file.bytes())
     assert not said(paragraphs, "warning: ")
-    assert said(paragraphs, "remark: ") == ["the server proposes 1.2"]
+    assert said(paragraphs, "remark: ")[:1] == ["the server proposes 1.2"]
     assert summary(paragraphs)["version"] == f"1.{minor}"
 
 
@@ -169,6 +171,104 @@ def test_the_story_of_one_read() -> None:
         "  latency     min 3.0 µs, median 3.0 µs, max 3.0 µs",
         "  warnings    0",
     ]
+
+
+# -- open ranges ---------------------------------------------------------------------------------------------
+
+
+def told(talk: Talk, *pieces: tuple[int, int, int]) -> None:
+    """The server answers the open range 1 with pieces: first and last entry, processing state."""
+    for start, end, state in pieces:
+        talk.server(ring_data(ACK, 1, start, end, state=state))
+
+
+def test_an_open_range_is_told_piece_by_piece() -> None:
+    """The client fills the ring on while the server looks, and only then needs a message again."""
+    talk = Talk()
+    talk.begin()
+    for index in (6, 7, 0):
+        talk.note(NoteKind.SUBMITTED, index, entry(READY), 1)
+    talk.client(ring_data(INFO, 1, 6, -1))
+    told(talk, (6, 7, ACTIVE))
+    talk.note(NoteKind.SUBMITTED, 1, entry(READY), 1)
+    for index in (6, 7):
+        talk.note(NoteKind.ANSWERED, index, entry(DONE, status=0), 1)
+    told(talk, (0, 1, ACTIVE), (1, 1, ACTIVE), (1, 1, STOPPED))
+    for index in (0, 1):
+        talk.note(NoteKind.ANSWERED, index, entry(DONE, status=0), 1)
+    talk.note(NoteKind.SUBMITTED, 2, entry(READY), 2)
+    talk.client(ring_data(INFO, 2, 2, 2))
+    talk.server(ring_data(ACK, 2, 2, 2))
+    talk.note(NoteKind.ANSWERED, 2, entry(DONE, status=0), 2)
+    paragraphs = explained(talk.file.bytes())
+    assert not said(paragraphs, "warning: ")
+    assert [each.split(":")[0] for each in said(paragraphs, "announces ")] == [
+        f"entry {index}" for index in (6, 7, 0, 2)
+    ]
+    assert said(paragraphs, "tells ") == ["entries 6 to 7", "entries 0 to 1", "no entry", "no entry"]
+    assert said(paragraphs, "the server ") == ["goes on looking"] * 3 + ["looks no more"]
+    assert [each.split()[1] for each in said(paragraphs, "answers message ")] == ["after"] * 5
+    assert summary(paragraphs)["unanswered"] == "0 at the end, 0 lost by resets"
+
+
+def test_an_open_range_may_be_longer_than_the_ring() -> None:
+    """Of its entries those are finished that a piece tells, whatever is in progress behind them."""
+    talk = Talk("server")
+    talk.begin()
+    talk.client(ring_data(INFO, 1, 0, -1))
+    for index in (0, 1, 2, 3, 4, 5, 6, 7):
+        talk.note(NoteKind.TAKEN, index, entry(ACCEPTED), 1)
+    for index in (2, 1, 0):
+        talk.note(NoteKind.FINISHED, index, entry(DONE, status=0), 1)
+    told(talk, (0, 1, ACTIVE))
+    talk.note(NoteKind.TAKEN, 0, entry(ACCEPTED), 1)
+    told(talk, (2, 2, ACTIVE))
+    for index in (3, 4, 5, 6, 7):
+        talk.note(NoteKind.FINISHED, index, entry(DONE, status=0), 1)
+    told(talk, (3, 7, ACTIVE), (7, 7, ACTIVE))
+    talk.note(NoteKind.FINISHED, 0, entry(DONE, status=0), 1)
+    told(talk, (0, 0, STOPPED))
+    talk.client(ring_data(INFO, 2, 1, -1))
+    talk.note(NoteKind.TAKEN, 1, entry(ACCEPTED), 2)
+    paragraphs = explained(talk.file.bytes())
+    assert not said(paragraphs, "warning: ")
+    assert len(said(paragraphs, "announced by message ")) == 10
+
+
+def test_an_open_range_of_a_ring_that_nobody_has_seen() -> None:
+    """A capture that begins in the middle: how the pieces join cannot be told."""
+    talk = Talk("server")
+    talk.client(ring_data(INFO, 1, 6, -1))
+    talk.note(NoteKind.TAKEN, 6, entry(ACCEPTED), 1)
+    told(talk, (9, 9, ACTIVE), (6, 6, ACTIVE))
+    talk.note(NoteKind.FINISHED, 6, entry(DONE, status=0), 1)
+    told(talk, (4, 6, STOPPED), (7, 7, ACTIVE))
+    paragraphs = explained(talk.file.bytes())
+    assert not said(paragraphs, "warning: ")
+    assert not said(paragraphs, "tells ")
+    assert said(paragraphs, "the server ") == ["goes on looking"] * 2 + ["looks no more"]
+
+
+def test_without_notes_open_ranges_are_not_timed() -> None:
+    talk = Talk()
+    talk.begin()
+    talk.client(ring_data(INFO, 1, 0, -1))
+    told(talk, (0, 3, ACTIVE), (4, 4, STOPPED))
+    assert summary(explained(talk.file.bytes()))["latency"] == "none"
+
+
+def test_a_ring_without_entries_has_no_pieces() -> None:
+    talk = Talk()
+    talk.link()
+    talk.agree()
+    ring = f"{0:08x} {64:08x} 0003 0000 00000001 {0x2000:016x} {0x2000:016x}"
+    talk.client(f"01 01 00 03 {SID} {0:016x} {ring}", 48)
+    talk.server(f"01 02 00 03 {SID} {1:016x} {ring}", 48)
+    talk.client(ring_data(INFO, 1, 0, -1))
+    told(talk, (0, 0, ACTIVE))
+    assert "descriptors 0 to 0 of a ring of 0 [an open" in "".join(
+        said(explained(talk.file.bytes()), "warning: ")
+    )
 
 
 # -- other drivers at the other end --------------------------------------------------------------------------
