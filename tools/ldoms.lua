@@ -414,7 +414,7 @@ end
 -- What an end forgets when its link starts again.
 local function forget(channel)
     channel.streams, channel.pending, channel.messages, channel.waiting = {}, {}, {}, {}
-    channel.version, channel.polled, channel.mode = nil, nil, nil
+    channel.version, channel.polled, channel.mode, channel.open = nil, nil, nil, nil
 end
 
 -- Remembers that this frame asks for something that goes by the name of `key`.
@@ -424,34 +424,62 @@ local function ask(context, key)
     end
 end
 
--- Joins this frame to the one that asked for `key`.
-local function answer(context, key)
+-- Joins this frame to the one that asked for `key`, and that one to the last of its answers.
+local function answer(context, key, more_follow)
     local request = context.first and context.channel.pending[key]
     if request then
-        context.channel.pending[key] = nil
+        if not more_follow then
+            context.channel.pending[key] = nil
+        end
         context.frame.request_in = request.number
         context.frame.response_time = context.time - request.time
         frames[request.number].response_in = context.number
     end
 end
 
--- Joins the notes about a message to it; whichever of them comes first waits for the other.
-local function note_of_message(context, key)
+-- Says whether a message is about ring entry `index`. A piece of an open range is about its own ones, over the wrap;
+-- of any other message the number is enough.
+local function is_about(message, index)
+    local first, last = message.first, message.last
+    if not first then
+        return true
+    elseif first <= last then
+        return first <= index and index <= last
+    end
+    return index >= first or index <= last
+end
+
+-- Joins the notes about a message to it; whichever of them comes first waits for the other. What an entry is finished
+-- for is a piece that is not told yet, even if one told of the same entry before.
+local function note_of_message(context, key, note)
     if context.first then
         local channel = context.channel
-        context.frame.message_in = channel.messages[key]
+        local said = channel.messages[key] or {}
+        for at = #said, 1, -1 do
+            if is_about(said[at], note.index) and not (said[at].first and note.kind == NoteKind.FINISHED) then
+                context.frame.message_in = said[at].number
+                return
+            end
+        end
         channel.waiting[key] = channel.waiting[key] or {}
-        table.insert(channel.waiting[key], context.number)
+        table.insert(channel.waiting[key], {number = context.number, index = note.index})
     end
 end
-local function message_of_notes(context, key)
+local function message_of_notes(context, key, first, last)
     if context.first then
         local channel = context.channel
-        channel.messages[key] = context.number
-        for _, number in ipairs(channel.waiting[key] or {}) do
-            frames[number].message_in = context.number
+        local message = {number = context.number, first = first, last = last}
+        channel.messages[key] = channel.messages[key] or {}
+        table.insert(channel.messages[key], message)
+        local waiting = {}
+        for _, note in ipairs(channel.waiting[key] or {}) do
+            if is_about(message, note.index) then
+                frames[note.number].message_in = context.number
+            else
+                table.insert(waiting, note)
+            end
         end
-        channel.waiting[key] = nil
+        channel.waiting[key] = #waiting > 0 and waiting or nil
     end
 end
 
@@ -601,7 +629,7 @@ local function link_note(context, note)
         answer(context, "note " .. ANSWERS[note.kind] .. index)
     end
     if note.how == numbers.How.MESSAGE then
-        note_of_message(context, (REQUESTS[note.kind] and INFO or ACK) .. " " .. tostring(note.seq_num))
+        note_of_message(context, (REQUESTS[note.kind] and INFO or ACK) .. " " .. tostring(note.seq_num), note)
     elseif note.how == numbers.How.POLLING and context.first then
         context.channel.polled = true
     end
@@ -659,7 +687,7 @@ local choose = {
             return there and known[read(field, tvb(field.at, field.size))] ~= nil
         end
         if is("end_idx", {[OPEN_ENDED] = true}) and is("proc_state", numbers.ProcState.names) then
-            channel.polled = true  -- and stays so: nobody else has a range without an end
+            channel.polled = true  -- and stays so: nobody else has a range without an end, and a state
         end
         local is_doorbell = channel.polled and not is("subtype", {[NACK] = true})  -- refused as without polling
         return is_doorbell and "polled_doorbell_msg" or "vio_dring_msg"
@@ -692,6 +720,9 @@ local summaries = {
             values.descriptor_size)
     end,
     vio_dring_msg = function(values)
+        if values.end_idx == OPEN_ENDED then
+            return string.format("%s: entries from %d on", tostring(values.seq_num), values.start_idx)
+        end
         return string.format("%s: entries %d to %d", tostring(values.seq_num), values.start_idx, values.end_idx)
     end,
     polled_doorbell_msg = function(values)
@@ -713,6 +744,22 @@ local function key_of(layout, values)
     return layout ~= "polled_doorbell_msg" and "ctrl " .. values.subtype_env or nil
 end
 
+-- Follows ring data to its notes. A range without an end is open until an answer says STOPPED; each tells a piece.
+-- Returns whether other answers follow.
+local function follow_range(context, values)
+    local channel, number = context.channel, tostring(values.seq_num)
+    local is_request, piece = values.subtype == INFO, {}
+    if context.first and is_request and values.end_idx == OPEN_ENDED then
+        channel.open = number
+    elseif context.first and values.subtype == ACK and channel.open == number then
+        piece = values
+        context.frame.more_follow = values.proc_state == numbers.ProcState.ACTIVE
+        channel.open = context.frame.more_follow and number or nil
+    end
+    message_of_notes(context, (is_request and INFO or ACK) .. " " .. number, piece.start_idx, piece.end_idx)
+    return context.frame.more_follow
+end
+
 -- Learns what a message agrees on, and joins it to the frames around it.
 local function follow(context, layout, values)
     local channel = context.channel
@@ -721,13 +768,11 @@ local function follow(context, layout, values)
         channel.polled = nil
     end
     local key = key_of(layout, values)
+    local more_follow = layout == "vio_dring_msg" and follow_range(context, values)
     if key and values.subtype == INFO then
         ask(context, key)
     elseif key then
-        answer(context, key)
-    end
-    if layout == "vio_dring_msg" then
-        message_of_notes(context, (values.subtype == INFO and INFO or ACK) .. " " .. tostring(values.seq_num))
+        answer(context, key, more_follow)
     end
 end
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from protocol import wire
-from protocol.capture import Direction, NoteKind, NoteLayout, parse_note
+from protocol.capture import Direction, How, Note, NoteKind, NoteLayout, build_note, parse_note
 from protocol.errors import CookieError, DiskError, HvStatus
 from protocol.ldc.fragment import split_message
 from protocol.ldc.packet import RawPacketLayout, ReliablePacketLayout
@@ -44,7 +44,14 @@ from tools.make_dissector import DISSECTED
 
 pytestmark = pytest.mark.slow
 
-SESSIONS: list[tuple[Mode, int]] = [("plain", 0), ("plain", 1), ("plain", 2), ("polled", 2), ("inband", 2)]
+SESSIONS: list[tuple[Mode, int]] = [
+    ("plain", 0),
+    ("plain", 1),
+    ("plain", 2),
+    ("polled", 2),
+    ("inband", 2),
+    ("open", 2),
+]
 
 
 def session(mode: Mode, minor: int) -> Recording:
@@ -110,14 +117,18 @@ def test_answers_and_requests_know_each_other(recorded: Recorded) -> None:
     rows = {int(number[0]): rest for number, *rest in dissect(path, *names)}
     asked = {number: int(row[1][0]) for number, row in rows.items() if row[1]}
     answered = {number: int(row[0][0]) for number, row in rows.items() if row[0]}
-    assert asked == {request: answer for answer, request in answered.items()}
+    if mode == "open":  # a range has several answers, of which the last one ends it
+        assert asked == dict(sorted((request, answer) for answer, request in answered.items()))
+        assert len(answered) > len(asked)
+    else:
+        assert asked == {request: answer for answer, request in answered.items()}
     assert len(asked) > (10 if mode == "polled" else 20)
     for answer, request in answered.items():
         assert float(rows[answer][2][0]) == pytest.approx((answer - request) * 1e-6, abs=1e-9)
         assert recording.frames[answer - 1][0] == recording.frames[request - 1][0], "of the same end"
         assert recording.frames[answer - 1][1] != recording.frames[request - 1][1], "the other way"
     told = {number: int(row[3][0]) for number, row in rows.items() if row[3]}
-    assert bool(told) == (mode == "plain")
+    assert bool(told) == (mode in ("plain", "open"))
     for number, message_in in told.items():
         here, _, frame = recording.frames[number - 1]
         there, _, packet = recording.frames[message_in - 1]
@@ -126,6 +137,8 @@ def test_answers_and_requests_know_each_other(recorded: Recorded) -> None:
         assert here == there
         assert message.seq_num == note.seq_num
         assert (message.subtype == Subtype.INFO) == is_request
+        if not is_request:
+            assert note.index in range(message.start_idx, message.end_idx + 1), "of those that it tells"
 
 
 def test_a_message_of_several_packets_is_shown_with_the_last(recorded: Recorded) -> None:
@@ -248,6 +261,43 @@ def test_an_answer_of_the_tag_alone_is_whole(tmp_path: Path) -> None:
     path = talk.recording.write(tmp_path / "c.pcapng")
     assert complaints(path) == []
     assert dissect(path, "ldoms.request_in", "vio_rdx_msg.subtype") == [([], ["1"]), (["1"], ["2"])]
+
+
+def test_a_finished_entry_belongs_to_the_piece_that_tells_it(tmp_path: Path) -> None:
+    """A server's open range over the wrap, entry 0 twice; what is finished first may be told last."""
+    talk = Talk()
+
+    def ring_data(subtype: int, start: int, end: str, state: int) -> bytes:
+        return octets(f"02 {subtype:02x} 0042 {SID} {1:016x} {1:016x} {start:08x} {end} {state:02x}")
+
+    def finish(*indices: int) -> None:
+        for index in indices:
+            note = Note(NoteKind.FINISHED, How.MESSAGE, index, 1, bytes([4]) + bytes(47))
+            talk.recording.add(CLIENT, Direction.OUTBOUND, build_note(note))
+
+    talk.answer(ring_data(1, 6, "ffffffff", 0))
+    finish(1, 6, 7, 0)
+    talk.say(ring_data(2, 6, "00000000", 1))
+    talk.say(ring_data(2, 1, "00000005", 1))
+    finish(0, 6)
+    talk.say(ring_data(2, 6, "00000000", 2))
+    finish(0)
+    path = talk.recording.write(tmp_path / "c.pcapng")
+    rows = dissect(path, "ldoms.request_in", "ldoms.response_in", "ldoms.message_in")
+    assert [[int(each[0]) if each else 0 for each in row] for row in rows] == [
+        [0, 10, 0],
+        [0, 0, 7],
+        [0, 0, 6],
+        [0, 0, 6],
+        [0, 0, 6],
+        [1, 0, 0],
+        [1, 0, 0],
+        [0, 0, 10],
+        [0, 0, 10],
+        [1, 0, 0],
+        [0, 0, 0],
+    ]
+    assert "1: entries from 6 on" in show(path)
 
 
 def test_a_reliable_link_is_known_by_its_handshake(tmp_path: Path) -> None:
