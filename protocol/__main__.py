@@ -47,6 +47,12 @@ def _name(text: str) -> str:
     return text
 
 
+def _source(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name: give a packet in hex or a capture")
+    return text
+
+
 def _decode(arguments: argparse.Namespace) -> Iterator[str]:
     yield json.dumps(structures.decode(arguments.structure, _hex(_read())))
 
@@ -89,9 +95,16 @@ def _explain(arguments: argparse.Namespace) -> Iterator[str]:
         else:
             yield from _explain_file(source, show)
     if not arguments.source:
-        for line in _read().splitlines():
-            if line.strip() and not line.lstrip().startswith("#"):
-                yield from _explain_hex(line, arguments.mode, show)
+        yield from _explain_lines(_read(), arguments.mode, show)
+
+
+def _explain_lines(text: str, mode: str, show: Callable[[Paragraph], bool]) -> Iterator[str]:
+    """Explain a packet a line; blank lines and lines with # are skipped."""
+    packets = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    if not packets:
+        raise _Refused("there is no packet on standard input")
+    for packet in packets:
+        yield from _explain_hex(packet, mode, show)
 
 
 def _explain_hex(text: str, mode: str, show: Callable[[Paragraph], bool]) -> Iterator[str]:
@@ -104,9 +117,11 @@ def _explain_file(path: str, show: Callable[[Paragraph], bool]) -> Iterator[str]
     """Explain a capture as far as it goes, and only then say what is wrong with the file."""
     trace = Trace()
     failure: ProtocolError | None = None
+    is_empty = True
     try:
         with open(path, "rb") as file:
             while piece := file.read(_PIECE):
+                is_empty = False
                 for paragraph in trace.receive_data(piece):
                     if show(paragraph):
                         yield from _text(paragraph)
@@ -119,6 +134,8 @@ def _explain_file(path: str, show: Callable[[Paragraph], bool]) -> Iterator[str]
             yield from _text(paragraph)
     if failure is not None:
         raise _Refused(f"{path}: {failure.reason}")
+    if is_empty:
+        raise _Refused(f"{path}: the file is empty")
     if trace.is_cut_short:
         raise _Refused(f"{path}: the capture is cut short; this is all that is there")
 
@@ -180,6 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument(
         "source",
         nargs="*",
+        type=_source,
         metavar="HEX|FILE",
         help="a packet of 64 bytes in hex, or a capture; without any, packets on standard input, one a line",
     )

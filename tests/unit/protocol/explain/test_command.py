@@ -98,7 +98,7 @@ def test_so_is_one_with_a_block_that_cannot_be(capsys: pytest.CaptureFixture[str
         ("no.pcapng", "no.pcapng: No such file or directory"),
         (str(ROOT), f"{ROOT}: Is a directory"),
         (__file__, f"{__file__}: not a pcapng file"),
-        ("/dev/null", "/dev/null: the capture is cut short"),
+        ("/dev/null", "/dev/null: the file is empty\n"),
     ],
 )
 def test_what_is_neither(capsys: pytest.CaptureFixture[str], argument: str, reason: str) -> None:
@@ -107,6 +107,25 @@ def test_what_is_neither(capsys: pytest.CaptureFixture[str], argument: str, reas
     assert printed.out == ""
     assert printed.err.startswith(f"protocol: {reason}")
     assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("given", [b"", b"\n", b"# no packet\n\n"])
+def test_standard_input_without_packets(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, given: bytes
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+    assert main(["explain"]) == 1
+    assert capsys.readouterr() == ("", "protocol: there is no packet on standard input\n")
+
+
+def test_an_empty_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["explain", VER, ""])
+    assert ended.value.code == 2
+    assert capsys.readouterr() == (
+        "",
+        "protocol: argument HEX|FILE: an empty name: give a packet in hex or a capture\n",
+    )
 
 
 @pytest.mark.parametrize("given", [["--summary", "--warnings", VER], ["--mode", "fast", VER]])
