@@ -13,7 +13,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import time_ns
 from types import TracebackType
 from typing import Final
@@ -28,14 +28,38 @@ from protocol.capture import (
     build_note,
     build_section,
 )
+from protocol.errors import ConfigError
 
 from .filelock import lock
 
-__all__ = ["Capture", "Tap"]
+__all__ = ["Capture", "Tap", "check_path"]
 
 COMMENT: Final = "LDC packets (frames of 64 bytes) and notes about descriptors (all others)"
 
 _NO_READER: Final = "a FIFO that nobody reads, or a socket"
+
+
+def check_path(path: str | None, taken: Iterable[tuple[str, str]] = (), *, file: str | None = None) -> None:
+    """Check where a capture is to go, None nowhere; ``taken`` are paths of other things, and what these are.
+
+    Nothing is opened. ``file`` is the configuration file that says so.
+
+    Raises: ConfigError (an empty path; one of ``taken``, also under another name, and before it is made).
+    """
+    if path is None:
+        return
+    if not path:
+        raise ConfigError(file, "capture", path, "must be the path of a file")
+    for other, what in taken:
+        if _is_same(path, other):
+            raise ConfigError(file, "capture", path, f"this is {what}, it cannot be the capture")
+
+
+def _is_same(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:  # at least one of them does not exist
+        return os.path.realpath(path) == os.path.realpath(other)
 
 
 class Capture:

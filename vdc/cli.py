@@ -6,7 +6,6 @@ import asyncio
 import functools
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar, Unpack
 
 import click
 
-from hypervisor.capture import Capture
+from hypervisor.capture import Capture, check_path
 from protocol.errors import ChannelError, ConfigError, DiskError, ProtocolError
 from vdc.config import LOG_LEVELS, LOOPS, ServeConfig, Settings
 from vdc.copy import DEFAULT_PARALLEL, Advance, copy
@@ -197,6 +196,7 @@ def info_command(uri: str, as_json: bool, capture: str | None, wait_s: float) ->
     Prints its size, block size, version, operations, transport and more.
     """
     _set_up_log("warning")
+    check_path(capture)
     target = Target.parse(uri)
     with capturing(capture) as file:
         info = _run("asyncio", _look(target, wait_s, file))
@@ -244,10 +244,7 @@ def copy_command(
     """
 
     _set_up_log("warning")
-    if capture is not None:
-        for side in (source, target):
-            if os.path.exists(side) and os.path.exists(capture) and os.path.samefile(side, capture):
-                raise ConfigError(None, "--capture", capture, "this file is copied, it cannot be the capture")
+    check_path(capture, ((source, "what is copied"), (target, "what is copied to")))
 
     async def opener(uri: str) -> Disk:
         return await _open_soon(Target.parse(uri), wait_s, file)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from hypervisor.capture import check_path
 from protocol.errors import ConfigError
+from vds.backends.registry import is_path
 from vds.units import parse_duration
 from vds.volume import Volume, make_volume, parse_volume
 
@@ -58,7 +60,8 @@ def make_config(given: Mapping[str, object], volumes: Sequence[str] = (), file: 
 
     Keys are those of :class:`Config`. A volume given replaces one of the same name in the file.
 
-    Raises: ConfigError (file unreadable or no TOML; unknown key; value out of its range).
+    Raises: ConfigError (file unreadable or no TOML; unknown key; value out of its range; the capture is
+        something else that is used).
     """
     settings, of_file = _read_file(file) if file is not None else ({}, {})
     of_line: dict[str, Volume] = {}
@@ -72,7 +75,18 @@ def make_config(given: Mapping[str, object], volumes: Sequence[str] = (), file: 
         values[key] = _check(key, value, None)
     for key, value in settings.items():
         values.setdefault(key, value)
-    return Config(volumes=tuple({**of_file, **of_line}.values()), **values)
+    config = Config(volumes=tuple({**of_file, **of_line}.values()), **values)
+    check_path(config.capture, _paths(config), file=None if "capture" in given else file)
+    return config
+
+
+def _paths(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield each path that the server uses, and what it is for."""
+    if config.listen is not None:
+        yield config.listen, "the socket to listen on"
+    for volume in config.volumes:
+        if is_path(volume.backend):
+            yield volume.backend, f"the backend of volume {volume.name}"
 
 
 def _read_file(file: str) -> tuple[dict[str, Any], dict[str, Volume]]:
@@ -144,7 +158,7 @@ def _one_of(choices: Sequence[str]) -> Callable[[object], str]:
 
 def _path(what: str) -> Callable[[object], str]:
     def check(value: object) -> str:
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str) or not value or "\0" in value:
             raise ValueError(f"must be the path of a {what}")
         return value
 

@@ -257,17 +257,50 @@ def test_capture_is_opened_for_the_disk_and_closed_at_the_end(
     assert not CaptureFile(tmp_path / "trace").is_cut_short
 
 
-@pytest.mark.parametrize("sides", [("file", URI), (URI, "file")])
-def test_what_is_copied_is_not_the_capture(opened: Opened, tmp_path: Path, sides: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("sides", "what"), [(("file", URI), "what is copied"), ((URI, "file"), "what is copied to")]
+)
+def test_what_is_copied_is_not_the_capture(
+    opened: Opened, tmp_path: Path, sides: tuple[str, str], what: str
+) -> None:
     (tmp_path / "file").write_bytes(b"precious" * 64)
     (tmp_path / "link").symlink_to("file")
     source, target = (tmp_path / side if side == "file" else side for side in sides)
     done = vdc("copy", source, target, "--capture", tmp_path / "link")
     assert done.exit_code == 2
-    assert done.stderr == (
-        f"vdc: --capture={tmp_path / 'link'}: this file is copied, it cannot be the capture\n"
-    )
+    assert done.stderr == (f"vdc: capture={tmp_path / 'link'}: this is {what}, it cannot be the capture\n")
     assert (tmp_path / "file").read_bytes() == b"precious" * 64
+    assert opened.calls == []
+
+
+def test_a_target_that_is_to_be_made_is_not_the_capture(opened: Opened, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(".")
+    path = tmp_path / "link" / "new.img"
+    done = vdc("copy", URI, tmp_path / "new.img", "--capture", path)
+    assert done.exit_code == 2
+    assert done.stderr == f"vdc: capture={path}: this is what is copied to, it cannot be the capture\n"
+    assert not path.exists()
+    assert opened.calls == []
+
+
+@pytest.mark.parametrize("path", ["n", "./n", "/run/vds.sock"])
+def test_a_socket_is_not_the_capture(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = vdc("serve", URI, "--nbd", "n", "--capture", path)
+    what = "the server's socket" if path.startswith("/") else "the socket of the NBD server"
+    assert done.exit_code == 2
+    assert done.stderr == f"vdc: capture={path}: this is {what}, it cannot be the capture\n"
+    assert not (tmp_path / "n").exists()
+    assert opened.calls == []
+
+
+@pytest.mark.parametrize("command", [["info", URI], ["copy", URI, "out"], ["serve", URI, "--nbd", "n"]])
+def test_a_capture_has_a_name(opened: Opened, command: list[str]) -> None:
+    done = vdc(*command, "--capture", "")
+    assert done.exit_code == 2
+    assert done.stderr == "vdc: capture=: must be the path of a file\n"
     assert opened.calls == []
 
 

@@ -87,6 +87,7 @@ def test_shown_configuration_is_one_that_can_be_read(tmp_path: Path) -> None:
         ("stop_timeout", False),
         ("stop_timeout", float("nan")),
         ("capture", ""),
+        ("capture", "a\0b"),
         ("capture", True),
         ("loop", "trio"),
         ("log_level", 3),
@@ -96,6 +97,34 @@ def test_shown_configuration_is_one_that_can_be_read(tmp_path: Path) -> None:
 def test_bad_values(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=key.replace("_", "-")):
         make_config({key: value})
+
+
+@pytest.mark.parametrize(
+    ("capture", "what"),
+    [
+        ("link", "the backend of volume b"),
+        ("hard", "the backend of volume b"),
+        ("sub/../new.img", "the backend of volume c"),
+        ("./s", "the socket to listen on"),
+    ],
+)
+def test_what_is_used_is_not_the_capture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capture: str, what: str
+) -> None:
+    """Neither under another name, nor before it is made."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "image").write_bytes(bytes(512))
+    (tmp_path / "hard").hardlink_to("image")
+    (tmp_path / "link").symlink_to("image")
+    (tmp_path / "sub").mkdir()
+    volumes = ["a=memory:1M", "b=image", "c=new.img"]
+    with pytest.raises(ConfigError) as caught:
+        make_config({"listen": "s", "capture": capture}, volumes)
+    assert str(caught.value) == f"capture={capture}: this is {what}, it cannot be the capture"
+    path = _file(tmp_path, f'listen = "s"\ncapture = "{capture}"')
+    with pytest.raises(ConfigError, match=r"vds\.toml: capture="):
+        make_config({}, volumes, file=path)
+    assert make_config({"capture": "trace"}, volumes, file=path).capture == "trace"
 
 
 @pytest.mark.parametrize(
