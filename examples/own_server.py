@@ -1,17 +1,14 @@
-"""A disk server of one's own over the real transport; see docs/embed.md. Argument: the socket's path."""
+"""A disk server of one's own over the real transport; see docs/embed.md."""
 
+import argparse
 import errno
 import select
-import sys
+from contextlib import closing
 
-from hypervisor.channel import Channel
-from hypervisor.memory import MappedMemory
-from hypervisor.records import MapTableRecord
-from hypervisor.rendezvous import Listener, Welcome
+from hypervisor import Channel, Listener, MappedMemory, MapTableRecord, Welcome
 from protocol import ChannelLost, RemoteProtocolError, Server, stack
 from protocol.ldc import LinkState, Permission
-from protocol.vdisk import DiskAttributes, Operation, Request, mask_of, parse_entry
-from protocol.vdisk.ring import ServerRing
+from protocol.vdisk import DiskAttributes, Operation, Request, ServerRing, mask_of, parse_entry
 from protocol.vdisk.validate import clip, validate
 from protocol.vio import NO_EXTENSION
 
@@ -63,16 +60,20 @@ def converse(channel: Channel, memory: MappedMemory) -> None:
                 channel.send_packet(output) if isinstance(output, bytes) else channel.queue_configured()
 
 
-listener = Listener(sys.argv[1])
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("socket", metavar="SOCKET")
+listener = Listener(parser.parse_args().socket)
 while select.select([listener], [], []):
     if pending := listener.accept():
         try:
-            while not (greeting := pending.receive()):
-                select.select([pending], [], [])
-            hello, fd = greeting
-            if fd is None:
-                pending.refuse(errno.EOPNOTSUPP, "only shared memory here")
-            else:
-                converse(Channel(pending.welcome(WELCOME)), MappedMemory(fd, hello.memory_size))
+            with closing(pending):  # and with it the channel, which has the same socket
+                while not (greeting := pending.receive()):
+                    select.select([pending], [], [])
+                hello, fd = greeting
+                if fd is None:
+                    pending.refuse(errno.EOPNOTSUPP, "only shared memory here")
+                else:
+                    with closing(MappedMemory(fd, hello.memory_size)) as memory:
+                        converse(Channel(pending.welcome(WELCOME)), memory)
         except (ChannelLost, RemoteProtocolError) as cause:
             print(f"the client is gone: {cause}", flush=True)

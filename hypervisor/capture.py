@@ -32,14 +32,16 @@ from protocol.errors import ConfigError
 
 from .filelock import lock
 
-__all__ = ["Capture", "Tap", "check_path"]
+__all__ = ["Capture", "Tap", "check_capture"]
 
 COMMENT: Final = "LDC packets (frames of 64 bytes) and notes about descriptors (all others)"
 
 _NO_READER: Final = "a FIFO that nobody reads, or a socket"
 
 
-def check_path(path: str | None, taken: Iterable[tuple[str, str]] = (), *, file: str | None = None) -> None:
+def check_capture(
+    path: str | None, taken: Iterable[tuple[str, str]] = (), *, file: str | None = None
+) -> None:
     """Check where a capture is to go, None nowhere; ``taken`` are paths of other things, and what these are.
 
     Nothing is opened. ``file`` is the configuration file that says so.

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar, Unpack
 
 import click
 
-from hypervisor.capture import Capture, check_path
+from hypervisor.capture import Capture, check_capture
 from protocol.errors import ChannelError, ConfigError, DiskError, ProtocolError
 from vdc.config import LOG_LEVELS, LOOPS, ServeConfig, Settings
 from vdc.copy import DEFAULT_PARALLEL, Advance, copy
@@ -196,7 +196,7 @@ def info_command(uri: str, as_json: bool, capture: str | None, wait_s: float) ->
     Prints its size, block size, version, operations, transport and more.
     """
     _set_up_log("warning")
-    check_path(capture)
+    check_capture(capture)
     target = Target.parse(uri)
     with capturing(capture) as file:
         info = _run("asyncio", _look(target, wait_s, file))
@@ -244,7 +244,7 @@ def copy_command(
     """
 
     _set_up_log("warning")
-    check_path(capture, ((source, "what is copied"), (target, "what is copied to")))
+    check_capture(capture, ((source, "what is copied"), (target, "what is copied to")))
 
     async def opener(uri: str) -> Disk:
         return await _open_soon(Target.parse(uri), wait_s, file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TypedDict, Unpack
 
-from hypervisor.capture import check_path
+from hypervisor.capture import check_capture
 from protocol.errors import ConfigError
 from vdc.uri import Target
 
@@ -60,7 +60,7 @@ class ServeConfig:
         if len(name.encode()) > MAX_NAME:
             raise ConfigError(None, "export", f"{name[:32]}…", f"at most {MAX_NAME} bytes")
         taken = (settings["nbd"], "the socket of the NBD server"), (target.socket, "the server's socket")
-        check_path(settings["capture"], taken)
+        check_capture(settings["capture"], taken)
         return cls(
             target=target,
             nbd=settings["nbd"],

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from hypervisor.capture import check_path
+from hypervisor.capture import check_capture
 from protocol.errors import ConfigError
 from vds.backends.registry import is_path
 from vds.units import parse_duration
@@ -76,7 +76,7 @@ def make_config(given: Mapping[str, object], volumes: Sequence[str] = (), file: 
     for key, value in settings.items():
         values.setdefault(key, value)
     config = Config(volumes=tuple({**of_file, **of_line}.values()), **values)
-    check_path(config.capture, _paths(config), file=None if "capture" in given else file)
+    check_capture(config.capture, _paths(config), file=None if "capture" in given else file)
     return config
 
 

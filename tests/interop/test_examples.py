@@ -49,13 +49,14 @@ def test_the_driver_on_the_page_is_that_of_the_example() -> None:
 def own_server(tmp_path: Path) -> Iterator[str]:
     """The second example as a process; the URI of its disk."""
     socket = tmp_path / "own.sock"
-    with subprocess.Popen(
-        [sys.executable, "examples/own_server.py", socket], cwd=ROOT, stdout=subprocess.DEVNULL
-    ) as process:
+    words = [sys.executable, "-W", "always::ResourceWarning", "examples/own_server.py", str(socket)]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         wait_until(socket.exists, "the socket of the example")
         yield f"vdisk+unix:///any?socket={socket}"
         assert process.poll() is None, "the server died"
         process.kill()
+        assert process.stderr is not None
+        assert process.stderr.read() == b"", "it closes what it has opened"
 
 
 def test_a_server_of_ones_own_serves_vdc(own_server: str, tmp_path: Path) -> None:
@@ -66,6 +67,14 @@ def test_a_server_of_ones_own_serves_vdc(own_server: str, tmp_path: Path) -> Non
     back = tmp_path / "back.img"
     run(sys.executable, "-m", "vdc", "copy", own_server, back)
     assert back.read_bytes() == image.read_bytes()
+
+
+@pytest.mark.parametrize("arguments", [[], ["one", "two"]])
+def test_a_server_of_ones_own_says_how_it_is_used(arguments: list[str]) -> None:
+    words = [sys.executable, "examples/own_server.py", *arguments]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("usage: own_server.py [-h] SOCKET\n")
 
 
 def test_a_server_of_ones_own_outlives_its_clients(own_server: str) -> None:
