@@ -137,9 +137,17 @@ class RangeQueue(AnswerQueue):
         self._close(batch)
 
     def answer(self, batch: int, index: int, answer: bytes) -> None:
-        """As for any message; an open range takes no more entries."""
-        if batch in self._ranges:
+        """As for any message; an open range takes no more entries.
+
+        If it is full, an ``index`` that was READY again stands for the one in progress as well, which is
+        still waited for.
+        """
+        open_range = self._ranges.get(batch)
+        if open_range is not None:
             self._close(batch)
+            if open_range.is_full and index == open_range.next_index:
+                self._of(batch).answer = answer
+                return
         super().answer(batch, index, answer)
 
     def drained(self) -> Iterator[bytes]:

@@ -89,6 +89,21 @@ def test_entries_are_taken_in_ring_order(wrong: int) -> None:
     assert queue.progress(batch) is None  # nothing is complete
 
 
+def test_an_entry_that_is_ready_again_may_be_in_progress() -> None:
+    """What was taken of it before is completed as ever, and waited for."""
+    queue = RangeQueue()
+    batch = queue.open_ended(message(2), 2, GEOMETRY)
+    for index in GEOMETRY.indices(2, 1):
+        queue.taken(batch, index)
+    with pytest.raises(RingError, match=FULL):
+        queue.taken(batch, 2)
+    queue.answer(batch, 2, b"NACK")
+    for index in GEOMETRY.indices(2, 1):
+        assert not list(queue.ready())
+        queue.complete(batch, index)
+    assert list(queue.ready()) == [b"NACK"]
+
+
 def test_progress_tells_the_complete_entries_up_to_the_first_that_is_not() -> None:
     queue = RangeQueue()
     batch = queue.open_ended(message(6), 6, GEOMETRY)
