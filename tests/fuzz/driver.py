@@ -15,15 +15,23 @@ from protocol.ldc.events import LinkReset, LinkState, LinkUp, MessageReceived, Q
 from protocol.ldc.link import Link
 from protocol.ldc.packet import PACKET_SIZE
 from protocol.stack import Client, Server
+from protocol.vio.extensions import NO_EXTENSION, Extension
 from tests.fuzz.tape import Tape
 
-__all__ = ["SID", "Driver"]
+__all__ = ["SID", "Driver", "ring_scheme_of"]
 
 Stack = TypeVar("Stack", Server, Client)
 Output: TypeAlias = bytes | QueueConfigured
 
 SID: Final = 0x2A
 REST: Final = 20_000  # deliveries; an instruction causes a few dozen
+
+
+def ring_scheme_of(polled: bool, opens: bool) -> Extension:
+    """Return what both ends have agreed about their ring, which is polled or has open ranges, or neither."""
+    if polled:
+        return Extension.POLLED_RING
+    return Extension.OPEN_RANGES if opens else NO_EXTENSION
 
 
 class Driver(ABC, Generic[Stack]):

@@ -50,6 +50,7 @@ from protocol.vdisk.payloads import (
 )
 from protocol.vdisk.scsi import build_scsi
 from protocol.vio.messages import TransferMode
+from tests.fuzz import messages
 from tests.fuzz.targets import both_stacks, captures, client_stack, decoders, link, server_stack
 
 __all__ = ["SEEDS"]
@@ -207,9 +208,19 @@ def _server_stack() -> Iterator[bytes]:
         yield bytes([0, shake, number, 1, inband_data, 1, 0, 0, 1, choose, 0, inband_data, 2, 1, 0, 2, last])
     for kind in (server_stack.POLLED, server_stack.POLLED | server_stack.POLLS):
         yield bytes([kind, shake, 2, 0, ring_data, 1, 1, 0, 1, look, 2, ring_data, 2, 0, 1, 1])
+    walk, tell, stop, first = (
+        _instruction(table, call) for call in (driver.walk, driver.tell, driver.stop, driver.complete_first)
+    )
+    opened = [server_stack.OPEN, shake, 2, 0, ring_data, 0, 0, 0, 3]  # and three entries taken
+    lazy = server_stack.LOOKS_ON
+    yield bytes([*opened, ring_data, 3, 0x85, 0, ring_data, 6, 0, 0, 9])  # the ring and one more
+    yield bytes([server_stack.OPEN, shake, 2, 0, choose, lazy, ring_data, 6, 0, 0, walk, 4])
+    several = [choose, lazy, ring_data, 6, 0, 0, walk, 3, last, tell, first, tell, walk, 1]
+    yield bytes([server_stack.OPEN, shake, 2, 0, *several, first, first, tell, stop, ring_data, 2, 0, 0])
+    yield bytes([server_stack.OPEN, shake, 2, 0, *several, ring_data, 0, 0x80, 0, first, stop, last])
     say_anything = _instruction(table, driver.say_anything)
     clean_up = _instruction(table, driver.clean_up)
-    unregistration = 0x80 + server_stack.MESSAGES.index(server_stack.build_unregistration)
+    unregistration = 0x80 + messages.MESSAGES.index(messages.build_unregistration)
     yield bytes([0, shake, 2, 0, say_anything, 5, 1, 1, 0, 1, 0])  # shorter than a tag
     three = [ring_data, 0, 0, 0, ring_data, 1, 1, 0, ring_data, 2, 2, 0]
     yield bytes(  # answers that wait for another when the session ends
@@ -232,6 +243,9 @@ def _client_stack() -> Iterator[bytes]:
             yield bytes([first, answer_all, request, 0, 0, request, 1, 3, answer, answer])
             yield bytes([first, answer, answer, answer, answer, request, 2, 2, damaged, 0, 8, 7])
             yield bytes([first, answer_all, request, 0, 0, damaged, 0, 15, 2])  # to what was never sent
+    opened = [client_stack.OPEN, answer_all]
+    yield bytes([*opened, request, 6, 0, answer, 0x83, answer, 0x80, request, 1, 0, answer, 2, request, 3, 0])
+    yield bytes([*opened, request, 0, 0x81, request, 2, 0, answer, answer, 8, damaged, 0, 31, 3])
     for kind in (client_stack.POLLED, client_stack.POLLED | client_stack.POLLS):
         yield bytes(
             [kind, answer_all, request, 2, answer, 1, wake, 1, 2, 1, 2, 2, request, 1, wake, 2, 3, 2, 3, 1]
@@ -245,7 +259,10 @@ def _both_stacks() -> Iterator[bytes]:
         _instruction(table, call) for call in (disk.quiet, disk.write, disk.read, disk.work)
     )
     disturbances = (disk.drop, disk.double, disk.damage, disk.report_reset, disk.fault)
-    for mode in (0, both_stacks.POLLED, both_stacks.INBAND):
+    look = _instruction(table, disk.look)
+    fill = [quiet, write, 0, write, 1, quiet, look]
+    yield bytes([both_stacks.OPEN, *fill, write, 2, work, 1, look, work, 0, quiet, read, 0, look, quiet])
+    for mode in (0, both_stacks.POLLED, both_stacks.INBAND, both_stacks.OPEN):
         yield bytes(
             [mode, quiet, write, 0, write, 1, quiet, work, 1, work, 0, quiet, read, 0, quiet, work, 0]
         )

@@ -25,6 +25,7 @@ from protocol.stack import (
     Client,
     DescriptorsDone,
     InbandDone,
+    RangeStopped,
     SessionLost,
     SessionReady,
     Woken,
@@ -33,13 +34,16 @@ from protocol.vdisk.attributes import DiskAttributes, build_answer, layout_of
 from protocol.vdisk.descriptor import Request, build_payload
 from protocol.vdisk.operations import SLICE_NONE, Operation
 from protocol.vio.dring import RingGeometry
-from protocol.vio.extensions import NO_EXTENSION, Extension
+from protocol.vio.extensions import Extension
 from protocol.vio.messages import (
+    OPEN_ENDED,
     DeviceClass,
     DoorbellLayout,
     DoorbellMessage,
+    DringDataLayout,
     DringRegisterLayout,
     Envelope,
+    ProcState,
     Subtype,
     TagLayout,
     TransferMode,
@@ -48,7 +52,7 @@ from protocol.vio.messages import (
     VersionMessage,
     echo,
 )
-from tests.fuzz.driver import Driver
+from tests.fuzz.driver import Driver, ring_scheme_of
 from tests.fuzz.tape import Tape, mutated
 
 __all__ = ["INSTRUCTIONS", "ClientDriver", "fuzz_one"]
@@ -59,7 +63,10 @@ RING_IDENT: Final = 1
 OFFERS: Final = (((1, 2),), ((1, 1),), ((1, 0),), ((2, 0), (1, 2)))
 
 # Bits of the first byte; bits 3 and 4 choose what is offered.
-POLLED, POLLS, INBAND = 1, 2, 4
+POLLED, POLLS, INBAND, OPEN = 1, 2, 4, 32
+
+MORE: Final = 0x80  # in a byte about a piece of an open range: others follow
+CLOSED: Final = 0x80  # from this byte on a range has an end, where open ones were agreed
 
 # What the driver has a choice in.
 EAGER, TARDY, SLEEPING = 1, 2, 4
@@ -70,7 +77,9 @@ class ClientDriver(Driver[Client]):
 
     def __init__(self, tape: Tape) -> None:
         kind = tape.byte()
-        self.polled: Final = bool(kind & POLLED)
+        scheme = ring_scheme_of(bool(kind & POLLED), bool(kind & OPEN))
+        self.polled: Final = scheme == Extension.POLLED_RING
+        self.opens: Final = scheme == Extension.OPEN_RANGES
         self.inband: Final = bool(kind & INBAND)
         self.offers: Final = OFFERS[kind >> 3 & 3]
         self.choices = EAGER
@@ -78,14 +87,14 @@ class ClientDriver(Driver[Client]):
         self.sid = 0
         self.undecided = False  # the disk is known, and neither ring nor in-band mode was begun
         self.sent = 0  # requests of this session
-        self.done = 0  # answers to them
+        self.done = 0  # answers to them; to an open range, once it has stopped
         self.waiting: deque[bytes] = deque()  # messages of the client that the server has not answered
         super().__init__(
             Client(
                 max_xfer_blocks=128,
                 versions=self.offers,
                 xfer_mode=TransferMode.INBAND if self.inband else TransferMode.RING,
-                extensions=Extension.POLLED_RING if self.polled else NO_EXTENSION,
+                extensions=scheme,
                 server_polls=bool(kind & POLLS),
             ),
             tape,
@@ -122,6 +131,18 @@ class ClientDriver(Driver[Client]):
         assert not self.inband
         assert 0 <= event.start_idx < RING.num_descriptors
         assert 0 <= event.end_idx < RING.num_descriptors
+        if self.opens:
+            assert self.sent
+            return
+        self.done += 1
+        assert self.done <= self.sent
+
+    def stopped(self, event: RangeStopped) -> None:
+        """The server looks no more: the next request needs a message."""
+        assert self.opens
+        assert not self.inband
+        assert not self.stack.server_looks
+        assert 0 <= event.next_idx < RING.num_descriptors
         self.done += 1
         assert self.done <= self.sent
 
@@ -177,9 +198,11 @@ class ClientDriver(Driver[Client]):
             assert self.stack.send_inband(self.sent, build_payload(request)) == self.sent + 1
             self.sent += 1
         elif not self.polled:
-            start = self.tape.byte() % RING.num_descriptors
-            assert self.stack.announce(start, self.tape.byte() % RING.num_descriptors) == self.sent + 1
-            self.sent += 1
+            start, end = self.tape.byte() % RING.num_descriptors, self.tape.byte()
+            if not self.stack.server_looks:
+                end = OPEN_ENDED if self.opens and end < CLOSED else end % RING.num_descriptors
+                assert self.stack.announce(start, end) == self.sent + 1
+                self.sent += 1
         else:
             count = self.tape.byte() % (RING.num_descriptors - (self.sent - self.done) + 1)
             self.stack.posted(count)
@@ -356,10 +379,34 @@ def _registered(driver: ClientDriver, message: bytes) -> bytes:
     return DringRegisterLayout.build(replace(offer, subtype=Subtype.ACK, dring_ident=RING_IDENT))
 
 
+def _ring_answered(driver: ClientDriver, message: bytes) -> bytes:
+    """A range with an end is done; of an open one a piece, by the tape, and the rest has to wait."""
+    question = DringDataLayout.parse(message)
+    if driver.polled or question.end_idx != OPEN_ENDED:
+        return _acknowledge(driver, message)
+    how = driver.tape.byte()
+    behind = (question.start_idx + how % (RING.num_descriptors + 1)) % RING.num_descriptors
+    last = (behind - 1) % RING.num_descriptors
+    first = last if how % (RING.num_descriptors + 1) == 0 else question.start_idx
+    more = bool(how & MORE)
+    if more:
+        driver.waiting.appendleft(DringDataLayout.build(replace(question, start_idx=behind)))
+    return DringDataLayout.build(
+        replace(
+            question,
+            subtype=Subtype.ACK,
+            start_idx=first,
+            end_idx=last,
+            proc_state=ProcState.ACTIVE if more else ProcState.STOPPED,
+        )
+    )
+
+
 ANSWERS: Final[Mapping[int, Callable[[ClientDriver, bytes], bytes]]] = {
     Envelope.VER_INFO: _agree,
     Envelope.ATTR_INFO: _announce,
     Envelope.DRING_REG: _registered,
+    Envelope.DRING_DATA: _ring_answered,
 }
 """How an honest server answers; whatever is not here is acknowledged as it is."""
 
@@ -368,6 +415,7 @@ HANDLERS: Final[Mapping[type, Callable[[ClientDriver, Any], None]]] = {
     AttributesReceived: ClientDriver.attributes,
     SessionReady: ClientDriver.ready,
     DescriptorsDone: ClientDriver.ring_done,
+    RangeStopped: ClientDriver.stopped,
     Woken: ClientDriver.woken,
     InbandDone: ClientDriver.inband_done,
     SessionLost: ClientDriver.lost,

@@ -5,6 +5,7 @@ low five bits say which, bit 6 that it is damaged before it is sent. The others 
 their low four bits. What has to hold:
 
 * a message of a plain session has one answer, in the order of the messages, unless a reset came between;
+* an open range has several, whose pieces join;
 * what is unanswered is bounded by the ring;
 * a client that begins anew is served, whatever went before.
 """
@@ -14,13 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from protocol.ldc.cookie import Cookie
+from protocol.errors import RingError
 from protocol.ldc.events import LinkState
 from protocol.ldc.packet import PACKET_SIZE
 from protocol.stack import (
     DescriptorsReady,
     DoorbellRung,
     Negotiated,
+    RangeOpened,
     RequestReceived,
     RingOffered,
     Server,
@@ -28,46 +30,44 @@ from protocol.stack import (
     SessionReset,
 )
 from protocol.stack.server import MAX_INBAND
-from protocol.vdisk.attributes import DiskAttributes, build_wish
-from protocol.vdisk.descriptor import InbandMessage, InbandMessageLayout
-from protocol.vdisk.operations import SLICE_NONE, Operation
+from protocol.vdisk.attributes import DiskAttributes
 from protocol.vio.dring import RingGeometry
-from protocol.vio.extensions import NO_EXTENSION, Extension
+from protocol.vio.extensions import Extension
 from protocol.vio.messages import (
     OPEN_ENDED,
-    DeviceClass,
-    DoorbellLayout,
-    DoorbellMessage,
-    DringRegisterLayout,
-    DringRegisterMessage,
-    DringUnregisterLayout,
-    DringUnregisterMessage,
+    DringDataLayout,
     Envelope,
-    MessageType,
     ProcState,
-    RdxLayout,
-    RdxMessage,
     Subtype,
     TagLayout,
     TransferMode,
-    VersionLayout,
-    VersionMessage,
 )
-from tests.fuzz.driver import SID, Driver
+from protocol.vio.ranges import ClientRange
+from tests.fuzz.driver import Driver, ring_scheme_of
+from tests.fuzz.messages import (
+    MESSAGES,
+    build_rdx,
+    build_registration,
+    build_ring_data,
+    build_version,
+    build_wish_message,
+)
 from tests.fuzz.tape import Tape, mutated
 
-__all__ = ["INSTRUCTIONS", "MESSAGES", "ServerDriver", "fuzz_one"]
+__all__ = ["INSTRUCTIONS", "ServerDriver", "fuzz_one"]
 
 DISK: Final = DiskAttributes(size_blocks=0x1803, max_xfer_blocks=2048)
 RING: Final = RingGeometry(8, 64)
 VERSIONS: Final = ((1, 0), (1, 1), (1, 2))
+END_IDX: Final = DringDataLayout.codec.fields.index("end_idx")
 SEQ_NUM: Final = slice(8, 16)  # where data messages have their number
 
 # Bits of the first byte.
-POLLED, POLLS = 1, 2
+POLLED, POLLS, OPEN = 1, 2, 4
+
 
 # What the driver has a choice in.
-EAGER, REFUSES, TARDY, STOPPING, DRAINS = 1, 2, 4, 8, 16
+EAGER, REFUSES, TARDY, STOPPING, DRAINS, LOOKS_ON = 1, 2, 4, 8, 16, 32
 
 
 class ServerDriver(Driver[Server]):
@@ -75,23 +75,23 @@ class ServerDriver(Driver[Server]):
 
     def __init__(self, tape: Tape) -> None:
         kind = tape.byte()
-        self.polled: Final = bool(kind & POLLED)
+        scheme = ring_scheme_of(bool(kind & POLLED), bool(kind & OPEN))
+        self.polled: Final = scheme == Extension.POLLED_RING
+        self.opens: Final = scheme == Extension.OPEN_RANGES
         self.choices = EAGER
         self.sessions = 0  # that came to data
         self.seq_num = 0
         self.ring = RING
         self.next_index = 0
         self.in_progress: list[tuple[int, int]] = []  # batch, descriptor; -1: in-band
+        self.ranges: list[list[int]] = []  # open ones: batch, and the entry to be taken next
+        self.told: ClientRange | None = None  # how far the client knows of the oldest message, an open range
         self.faults = 0  # of this session
         self.asked: list[bytes] = []  # over this link, in order
         self.answered = 0  # of them, those that have an answer or were passed over
         self.exact = True  # no reset has swallowed an answer
         super().__init__(
-            Server(
-                DISK,
-                extensions=Extension.POLLED_RING if self.polled else NO_EXTENSION,
-                polls=bool(kind & POLLS),
-            ),
+            Server(DISK, extensions=scheme, polls=bool(kind & POLLS)),
             tape,
         )
 
@@ -130,11 +130,28 @@ class ServerDriver(Driver[Server]):
         assert not self.polled
         assert 1 <= event.count <= self.ring.num_descriptors
         assert 0 <= event.start_idx < self.ring.num_descriptors
+        self.stop_before()
         end = (event.start_idx + event.count - 1) % self.ring.num_descriptors
         self.in_progress += [(event.batch, index) for index in self.ring.indices(event.start_idx, end)]
         assert len(self.in_progress) <= self.ring.num_descriptors
         if self.choices & EAGER:
             self.complete_all()
+
+    def opened(self, event: RangeOpened) -> None:
+        """Take a range without an end: as much of it is READY as the tape says."""
+        assert self.opens
+        assert 0 <= event.start_idx < self.ring.num_descriptors
+        self.stop_before()
+        self.ranges.append([event.batch, event.start_idx])
+        if self.choices & EAGER:
+            self.walk()
+            self.complete_all()
+            self.stop()
+
+    def stop_before(self) -> None:
+        """Look no more at older ranges, as a server should that has another message."""
+        while self.ranges and not self.choices & LOOKS_ON:
+            self.stop()
 
     def request(self, event: RequestReceived) -> None:
         """Take a request that came in the message."""
@@ -153,6 +170,7 @@ class ServerDriver(Driver[Server]):
         """Clean up, now or later."""
         self.cleaning = True
         self.exact = False
+        self.ranges.clear()
         if not self.choices & TARDY:
             self.clean_up()
 
@@ -199,11 +217,41 @@ class ServerDriver(Driver[Server]):
         """Find a request that cannot be served at all."""
         if self.in_progress:
             batch, index = self.in_progress.pop(self.tape.byte() % len(self.in_progress))
-            self.stack.fault(batch, max(index, 0), "the driver found a fault")
-            self.faults += 1
+            self.give_up(batch, max(index, 0))
         elif self.polled and self.stack.is_ready:
             self.stack.fault(None, self.next_index, "the driver found a fault")
             self.faults += 1
+
+    def give_up(self, batch: int, index: int) -> None:
+        """Report a fault; an open range ends with it."""
+        self.ranges = [each for each in self.ranges if each[0] != batch]
+        self.stack.fault(batch, index, "the driver found a fault")
+        self.faults += 1
+
+    def walk(self) -> None:
+        """Open range: take as many entries of the latest one as the tape says."""
+        for _ in range(self.tape.byte() % (self.ring.num_descriptors + 2)):
+            if not self.ranges:
+                return
+            batch, index = self.ranges[-1]
+            try:
+                self.stack.taken(batch, index)
+            except RingError:
+                self.give_up(batch, index)
+                return
+            self.ranges[-1][1] = (index + 1) % self.ring.num_descriptors
+            self.in_progress.append((batch, index))
+            assert len(self.in_progress) <= self.ring.num_descriptors
+
+    def tell(self) -> None:
+        """Open range: tell of the oldest one what is complete."""
+        if self.ranges:
+            self.stack.progress(self.ranges[0][0])
+
+    def stop(self) -> None:
+        """Open range: look no more at the oldest one."""
+        if self.ranges:
+            self.stack.stopped(self.ranges.pop(0)[0])
 
     def look(self) -> None:
         """Polled ring: some entries are done; wake the client if it needs that."""
@@ -234,11 +282,11 @@ class ServerDriver(Driver[Server]):
     def shake_hands(self) -> None:
         """Do a whole handshake: version and transfer mode by the tape."""
         version, inband = self.tape.pick(VERSIONS), self.tape.byte() & 1
-        self.ask(_build_version(*version))
-        self.ask(_build_wish(version, TransferMode.INBAND if inband else TransferMode.RING))
+        self.ask(build_version(*version))
+        self.ask(build_wish_message(version, TransferMode.INBAND if inband else TransferMode.RING))
         if not inband:
-            self.ask(_build_registration(RING))
-        self.ask(_rdx(self))
+            self.ask(build_registration(RING))
+        self.ask(build_rdx(self))
 
     # -- what the client says, and hears ---------------------------------------------------------------------
 
@@ -266,14 +314,31 @@ class ServerDriver(Driver[Server]):
             return  # such messages only wake
         while self.answered < len(self.asked):
             asked = self.asked[self.answered]
-            self.answered += 1
             if _answers(message, asked):
+                if not (self.opens and self.goes_on(message, asked)):
+                    self.told = None
+                    self.answered += 1
                 return
+            self.told = None
+            self.answered += 1
             assert not self.exact or not self.honest or _wakes(self, asked), f"passed over {asked.hex()}"
         assert not self.honest, f"an answer to nothing: {message.hex()}"
 
+    def goes_on(self, message: bytes, asked: bytes) -> bool:
+        """Take an answer to an open range, the next piece of it; says whether others follow."""
+        if message[1] != Subtype.ACK or not _is_open_range(asked):
+            return False
+        answer = DringDataLayout.parse(message)
+        assert answer.proc_state in (ProcState.ACTIVE, ProcState.STOPPED)
+        if self.told is None:
+            self.told = ClientRange()
+            self.told.open(answer.seq_num, DringDataLayout.parse(asked).start_idx)
+        self.told.answered(answer.start_idx, answer.end_idx, self.ring)
+        return answer.proc_state == ProcState.ACTIVE
+
     def relinked(self) -> None:
         """Forget what was asked over the old link."""
+        self.told = None
         self.asked.clear()
         self.answered = 0
         self.exact = True
@@ -298,6 +363,8 @@ class ServerDriver(Driver[Server]):
     def finish(self) -> None:
         """Complete everything and see that all has been answered; then begin anew and be served."""
         self.complete_all()
+        while self.ranges:
+            self.stop()
         self.choices = EAGER
         self.clean_up()
         self.carry()
@@ -309,7 +376,7 @@ class ServerDriver(Driver[Server]):
         self.shake_hands()
         assert self.stack.is_ready
         self.seq_num = 0
-        self.ask(_ring_data(self))
+        self.ask(build_ring_data(self))
         assert self.polled or self.answered == len(self.asked) == 5
 
 
@@ -318,6 +385,7 @@ HANDLERS: Final[dict[type, Callable[[ServerDriver, Any], None]]] = {
     RingOffered: ServerDriver.offered,
     SessionReady: ServerDriver.ready,
     DescriptorsReady: ServerDriver.descriptors,
+    RangeOpened: ServerDriver.opened,
     RequestReceived: ServerDriver.request,
     DoorbellRung: ServerDriver.rung,
     SessionReset: ServerDriver.reset,
@@ -337,6 +405,9 @@ INSTRUCTIONS: Final[tuple[Callable[[ServerDriver], object], ...]] = (
     ServerDriver.inject_any,
     ServerDriver.say_anything,
     ServerDriver.report_any,
+    ServerDriver.walk,
+    ServerDriver.tell,
+    ServerDriver.stop,
 )
 """What the low four bits of an instruction that is no message choose from."""
 
@@ -352,132 +423,15 @@ def _answers(answer: bytes, asked: bytes) -> bool:
     return not numbered or answer[SEQ_NUM] == asked[SEQ_NUM]
 
 
+def _is_open_range(asked: bytes) -> bool:
+    """Say whether ``asked`` is ring data without an end."""
+    is_ring_data = asked[2:4] == Envelope.DRING_DATA.to_bytes(2, "big") and len(asked) == DringDataLayout.size
+    return is_ring_data and DringDataLayout.codec.unpack_from(asked)[END_IDX] == OPEN_ENDED
+
+
 def _wakes(driver: ServerDriver, asked: bytes) -> bool:
     """Say whether ``asked`` is a doorbell, which has no answer of its own."""
     return driver.polled and asked[2:4] == Envelope.DRING_DATA.to_bytes(2, "big")
-
-
-# -- messages ------------------------------------------------------------------------------------------------
-
-
-def _build_version(major: int, minor: int, dev_class: int = DeviceClass.DISK) -> bytes:
-    return VersionLayout.build(VersionMessage(sid=SID, major=major, minor=minor, dev_class=dev_class))
-
-
-def _build_wish(version: tuple[int, int], mode: int) -> bytes:
-    return build_wish(version, SID, xfer_mode=mode, block_size=512, max_xfer_blocks=128)
-
-
-def _build_registration(geometry: RingGeometry, *cookies: Cookie) -> bytes:
-    found = cookies or (Cookie(0x2000, geometry.nbytes),)
-    return DringRegisterLayout.build(
-        DringRegisterMessage(
-            sid=SID,
-            num_descriptors=geometry.num_descriptors,
-            descriptor_size=geometry.descriptor_size,
-            ncookies=len(found),
-            cookie=found,
-        )
-    )
-
-
-def _version(driver: ServerDriver) -> bytes:
-    return _build_version(1, driver.tape.byte())
-
-
-def _version_of_any_kind(driver: ServerDriver) -> bytes:
-    tape = driver.tape
-    return _build_version(tape.byte(), tape.byte(), tape.byte())
-
-
-def _wish(driver: ServerDriver) -> bytes:
-    return _build_wish(driver.stack.version, driver.tape.byte())
-
-
-def _registration(driver: ServerDriver) -> bytes:
-    """A small ring: its entries are 64 bytes, their number by the tape."""
-    return _build_registration(RingGeometry(driver.tape.byte(), 64))
-
-
-def _large_registration(driver: ServerDriver) -> bytes:
-    tape = driver.tape
-    geometry = RingGeometry(tape.number(3), tape.number(2))
-    return _build_registration(geometry, *[Cookie(tape.number(4), tape.number(4))] * (tape.byte() % 4))
-
-
-def build_unregistration(driver: ServerDriver) -> bytes:
-    """Return a message that is refused in every state."""
-    return DringUnregisterLayout.build(DringUnregisterMessage(sid=SID, dring_ident=1))
-
-
-def _rdx(driver: ServerDriver) -> bytes:
-    return RdxLayout.build(RdxMessage(sid=SID))
-
-
-def _ring_data(driver: ServerDriver) -> bytes:
-    """A range of the ring; on a polled ring a doorbell."""
-    tape = driver.tape
-    start, end, completions = tape.byte(), tape.byte(), tape.byte()
-    return DoorbellLayout.build(
-        DoorbellMessage(
-            sid=SID,
-            seq_num=driver.next_number(),
-            dring_ident=1,
-            start_idx=start,
-            end_idx=OPEN_ENDED if driver.polled else end,
-            proc_state=ProcState(1 + (end & 1)) if driver.polled else 0,
-            completions=completions,
-        )
-    )
-
-
-def _wrong_number(driver: ServerDriver) -> bytes:
-    driver.seq_num += driver.tape.byte()
-    return _ring_data(driver)
-
-
-def _inband_data(driver: ServerDriver) -> bytes:
-    tape = driver.tape
-    cookies = tuple(Cookie(n << 13, 8192) for n in range(tape.byte() % 12))
-    return InbandMessageLayout.build(
-        InbandMessage(
-            MessageType.DATA,
-            Subtype.INFO,
-            Envelope.DESC_DATA,
-            SID,
-            driver.next_number(),
-            desc_handle=driver.seq_num,
-            req_id=0,
-            operation=1 + tape.byte() % max(Operation),
-            slice=SLICE_NONE,
-            status=0,
-            addr=tape.byte(),
-            nbytes=512 * tape.byte(),
-            ncookies=len(cookies),
-            cookie=cookies,
-        )
-    )
-
-
-def _tag(driver: ServerDriver) -> bytes:
-    tape = driver.tape
-    return TagLayout.codec.pack(tape.byte(), tape.byte(), tape.byte(), SID) + tape.take(tape.byte())
-
-
-MESSAGES: Final[tuple[Callable[[ServerDriver], bytes], ...]] = (
-    _version,
-    _wish,
-    _registration,
-    _rdx,
-    _ring_data,
-    _inband_data,
-    _wrong_number,
-    _large_registration,
-    build_unregistration,
-    _version_of_any_kind,
-    _tag,
-)
-"""What the low five bits of a message instruction choose from."""
 
 
 def fuzz_one(data: bytes) -> None:
