@@ -10,14 +10,13 @@ Run: ``python -m tests.vectors.client_inband --help``.
 """
 
 import struct
-from collections.abc import Sequence
 
 from tests.vectors import runner
 from tests.vectors.link import Link
-from tests.vectors.memory import PAGE, SLOT, Cookie, Memory
+from tests.vectors.memory import PAGE, SLOT, Cookie, Memory, pages
 from tests.vectors.octets import raw
 from tests.vectors.rendezvous import Channel
-from tests.vectors.scenario import Client, Image, everything
+from tests.vectors.scenario import Client, Image, Request, everything
 
 SLOTS = 512
 BUFFER_RA = SLOTS * SLOT
@@ -46,43 +45,25 @@ class Firmware(Client):
         self.next_slot = 0
 
     def export(self, ra: int, nbytes: int, permissions: int) -> list[Cookie]:
-        end = ra + (nbytes + 7 & ~7)
         cookies = []
-        while ra < end:
-            size = min(end - ra, PAGE - ra % PAGE)
-            cookies.append((self.memory.map_range(self.next_slot, ra, size, permissions), size))
+        for at, size in pages(ra, nbytes):
+            cookies.append((self.memory.map_range(self.next_slot, at, size, permissions), size))
             self.next_slot = (self.next_slot + 7) % SLOTS
-            ra += size
         return cookies
 
-    def revoke(self, cookies: Sequence[Cookie]) -> None:
-        for addr, _ in cookies:
-            self.memory.unmap(addr // PAGE)
-
-    def request(
-        self,
-        what: str,
-        operation: int,
-        part: int,
-        addr: int,
-        nbytes: int,
-        cookies: Sequence[Cookie],
-        *,
-        stale_ncookies: int | None = None,
-        status: int,
-        answered: int,
-    ) -> None:
-        if stale_ncookies is not None:  # a message's length must fit its cookies: the stale ones are there
-            cookies = [(number * PAGE, PAGE) for number in range(stale_ncookies)]
+    def request(self, request: Request) -> None:
+        cookies = request.cookies
+        if request.stale_ncookies is not None:  # a message's length must fit: the stale ones are there
+            cookies = [(number * PAGE, PAGE) for number in range(request.stale_ncookies)]
         handle = 0xF00D_0000_0000_0000 | self.seq
         head = bytes.fromhex(SID) + struct.pack(
-            ">QQQBB2x", self.seq, handle, ~self.seq & 0xFFFF, operation, part
+            ">QQQBB2x", self.seq, handle, ~self.seq & 0xFFFF, request.operation, request.part
         )
         tail = struct.pack(">I4x", len(cookies)) + b"".join(struct.pack(">QQ", *cookie) for cookie in cookies)
-        sent = struct.pack(">IQQ", 0xFFFFFFFF, addr, nbytes)
-        received = struct.pack(">IQQ", status, addr, answered)
+        sent = struct.pack(">IQQ", 0xFFFFFFFF, request.addr, request.nbytes)
+        received = struct.pack(">IQQ", request.status, request.addr, request.answered)
         self.link.send(raw("02 01 00 41") + head + sent + tail)
-        self.link.expect(f"{what}: ACK", raw("02 02 00 41") + head + received + tail)
+        self.link.expect(f"{request.what}: ACK", raw("02 02 00 41") + head + received + tail)
         self.seq += 1
 
 

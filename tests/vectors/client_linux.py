@@ -10,15 +10,14 @@ Linux ``drivers/block/sunvdc.c`` (``vdc_versions``, ``vdc_send_attr``, ``__vdc_t
 Run: ``python -m tests.vectors.client_linux --help``.
 """
 
-from collections.abc import Sequence
-
 from tests.vectors import runner
 from tests.vectors.link import Link
-from tests.vectors.memory import CR, CW, IR, IW, PAGE, SLOT, Cookie, Memory, R, W
+from tests.vectors.memory import CR, CW, IR, IW, PAGE, SLOT, Cookie, Memory, R, W, pages
 from tests.vectors.octets import compare, raw
 from tests.vectors.rendezvous import Channel
 from tests.vectors.ring import Ring
-from tests.vectors.scenario import ABSOLUTE, BLOCK, BREAD, Client, Image, everything, whole_disk
+from tests.vectors.ring_client import RingClient
+from tests.vectors.scenario import ABSOLUTE, BLOCK, BREAD, Image, Request, everything, whole_disk
 
 SLOTS = 8192
 ENTRIES = 512
@@ -57,61 +56,36 @@ def handshake(link: Link[Channel], sid: str) -> None:
     link.expect("RDX ACK", raw(f"01 02 00 05 {sid}", 56))
 
 
-class Sunvdc(Client):
+class Sunvdc(RingClient):
     """Pages lie scattered in the table (every third slot), so each has a cookie of its own."""
 
     def __init__(self, memory: Memory, ring: Ring) -> None:
-        super().__init__(memory, BUFFER_RA)
-        self.ring = ring
+        super().__init__(memory, BUFFER_RA, ring)
         self.prod = 0
         self.next_slot = RING_PAGES
-        self.req_id = 0
 
     def export(self, ra: int, nbytes: int, permissions: int) -> list[Cookie]:
         permissions |= (IR | R if permissions & CR else 0) | (IW | W if permissions & CW else 0)
-        end = ra + (nbytes + 7 & ~7)
         cookies = []
-        while ra < end:
-            size = min(end - ra, PAGE - ra % PAGE)
-            cookies.append((self.memory.map_range(self.next_slot, ra, size, permissions), size))
+        for at, size in pages(ra, nbytes):
+            cookies.append((self.memory.map_range(self.next_slot, at, size, permissions), size))
             self.next_slot += 3
             if self.next_slot >= SLOTS:
                 self.next_slot = RING_PAGES
-            ra += size
         return cookies
 
-    def revoke(self, cookies: Sequence[Cookie]) -> None:
-        for addr, _ in cookies:
-            self.memory.unmap(addr // PAGE)
+    def entry(self) -> int:
+        self.prod += 1
+        return (self.prod - 1) % ENTRIES
 
-    def request(
-        self,
-        what: str,
-        operation: int,
-        part: int,
-        addr: int,
-        nbytes: int,
-        cookies: Sequence[Cookie],
-        *,
-        stale_ncookies: int | None = None,
-        status: int,
-        answered: int,
-    ) -> None:
-        index = self.prod
-        self.ring.post(
-            index, operation, part, addr, nbytes, cookies, req_id=self.req_id, ncookies=stale_ncookies
-        )
-        self.req_id += 1
-        seq = self.ring.announce(index)
-        self.ring.expect_ack(what, seq, index)
-        self.ring.reap(what, index, status, answered)
-        self.prod = (self.prod + 1) % ENTRIES
+    def req_id(self) -> int:
+        return self.prod - 1
 
     def once_round(self, image: Image) -> None:
         """One read more than the ring has entries, so that the last index is followed by the first."""
         for number in range(ENTRIES + 1):
             cookies = self.export(self.buffer_ra, BLOCK, CW)
-            self.request("round the ring", BREAD, ABSOLUTE, number, BLOCK, cookies, status=0, answered=BLOCK)
+            self.request(Request("round the ring", BREAD, ABSOLUTE, number, BLOCK, cookies, 0, BLOCK))
             self.revoke(cookies)
             compare("round the ring", self.memory.read(self.buffer_ra, BLOCK), image.blocks(number, 1))
 

@@ -10,7 +10,6 @@ Run: ``python -m tests.vectors.client_openbsd --help``.
 """
 
 import struct
-from collections.abc import Sequence
 
 from tests.vectors import runner
 from tests.vectors.link_openbsd import VdskLink
@@ -18,7 +17,8 @@ from tests.vectors.memory import CR, CW, IR, IW, PAGE, SLOT, Cookie, Memory, R, 
 from tests.vectors.octets import Mismatch, raw
 from tests.vectors.rendezvous import Channel
 from tests.vectors.ring import Ring
-from tests.vectors.scenario import Client, Image, everything
+from tests.vectors.ring_client import RingClient
+from tests.vectors.scenario import Image, everything
 
 SLOTS = 2048
 RING_RA = SLOTS * SLOT  # one page
@@ -48,7 +48,7 @@ def handshake(link: VdskLink[Channel], sid: str, minor: int) -> None:
     link.expect("RDX ACK", raw(f"01 02 00 05 {sid}", 56))
 
 
-class Vdsk(Client):
+class Vdsk(RingClient):
     """Takes a free slot for every page of data and grants everything to it.
 
     A cookie has a page's size wherever in its page it begins, and so may run on into the next slot, which is
@@ -56,8 +56,7 @@ class Vdsk(Client):
     """
 
     def __init__(self, memory: Memory, ring: Ring) -> None:
-        super().__init__(memory, BUFFER_RA)
-        self.ring = ring
+        super().__init__(memory, BUFFER_RA, ring)
         self.prod = 0
         self.next_slot = 1
 
@@ -70,29 +69,10 @@ class Vdsk(Client):
             cookies.append((self.next_slot * PAGE + start % PAGE, min(PAGE, ra + nbytes - start)))
         return cookies
 
-    def revoke(self, cookies: Sequence[Cookie]) -> None:
-        for addr, _ in cookies:
-            self.memory.unmap(addr // PAGE)
-
-    def request(
-        self,
-        what: str,
-        operation: int,
-        part: int,
-        addr: int,
-        nbytes: int,
-        cookies: Sequence[Cookie],
-        *,
-        stale_ncookies: int | None = None,
-        status: int,
-        answered: int,
-    ) -> None:
+    def entry(self) -> int:
         index = self.prod
-        self.ring.post(index, operation, part, addr, nbytes, cookies, ncookies=stale_ncookies)
-        seq = self.ring.announce(index)
-        self.ring.expect_ack(what, seq, index)
-        self.ring.reap(what, index, status, answered)
-        self.prod = (self.prod + 1) % 32
+        self.prod = (index + 1) % 32
+        return index
 
 
 def session(link: VdskLink[Channel], memory: Memory, sid: str, minor: int) -> Vdsk:

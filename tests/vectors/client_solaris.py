@@ -17,10 +17,11 @@ from collections.abc import Sequence
 
 from tests.vectors import runner
 from tests.vectors.link import RDX_WITH_ACKID, Link
-from tests.vectors.memory import CR, CW, IR, IW, PAGE, Cookie, Memory, R, W
+from tests.vectors.memory import CR, CW, IR, IW, PAGE, Cookie, Memory, R, W, pages
 from tests.vectors.octets import Mismatch, compare, raw
 from tests.vectors.rendezvous import Channel
 from tests.vectors.ring import Ring
+from tests.vectors.ring_client import RingClient
 from tests.vectors.scenario import (
     ABSOLUTE,
     BLOCK,
@@ -35,8 +36,8 @@ from tests.vectors.scenario import (
     GET_DISKGEOM,
     GET_EFI,
     GET_VTOC,
-    Client,
     Image,
+    Request,
     everything,
     pattern,
     read,
@@ -105,32 +106,27 @@ def handshake(link: Link[Channel], sid: str, max_xfer: str) -> None:
     link.expect("RDX ACK", answer("00 05", sid))
 
 
-class Vdc(Client):
+class Vdc(RingClient):
     """Binds buffers round robin to consecutive slots; a wrap of the table makes a second cookie."""
 
     def __init__(self, memory: Memory, ring: Ring) -> None:
-        super().__init__(memory, BUFFER_RA)
-        self.ring = ring
+        super().__init__(memory, BUFFER_RA, ring)
         self.next_entry = 1
         self.next_slot = RING_SLOT + RING_PAGES
-        self.req_id = 0
+        self.requests = 0
 
     def export(self, ra: int, nbytes: int, permissions: int) -> list[Cookie]:
         permissions |= (IR if permissions & CR else 0) | (IW if permissions & CW else 0)
-        nbytes = (nbytes + 7) & ~7
         cookies: list[Cookie] = []
-        end = ra + nbytes
-        while ra < end:
+        for at, size in pages(ra, nbytes):
             if RING_SLOT <= self.next_slot < RING_SLOT + RING_PAGES:
                 self.next_slot = RING_SLOT + RING_PAGES
-            size = min(end - ra, PAGE - ra % PAGE)
-            addr = self.memory.map_range(self.next_slot, ra, size, permissions)
+            addr = self.memory.map_range(self.next_slot, at, size, permissions)
             if cookies and sum(cookies[-1]) == addr:
                 cookies[-1] = (cookies[-1][0], cookies[-1][1] + size)
             else:
                 cookies.append((addr, size))
             self.next_slot = (self.next_slot + 1) % SLOTS
-            ra += size
         return cookies
 
     def revoke(self, cookies: Sequence[Cookie]) -> None:
@@ -144,27 +140,9 @@ class Vdc(Client):
         self.next_entry = index % (ENTRIES - 1) + 1
         return index
 
-    def request(
-        self,
-        what: str,
-        operation: int,
-        part: int,
-        addr: int,
-        nbytes: int,
-        cookies: Sequence[Cookie],
-        *,
-        stale_ncookies: int | None = None,
-        status: int,
-        answered: int,
-    ) -> None:
-        index = self.entry()
-        self.ring.post(
-            index, operation, part, addr, nbytes, cookies, req_id=self.req_id, ncookies=stale_ncookies
-        )
-        self.req_id += 1
-        seq = self.ring.announce(index)
-        self.ring.expect_ack(what, seq, index)
-        self.ring.reap(what, index, status, answered)
+    def req_id(self) -> int:
+        self.requests += 1
+        return self.requests - 1
 
     def burst(self, image: Image, count: int) -> None:
         """``count`` reads announced before any answer is looked at; answers come in their order."""
@@ -206,7 +184,7 @@ def discover(client: Vdc) -> None:
 
 def close(client: Vdc) -> None:
     """The last close of a disk flushes it."""
-    client.request("FLUSH at the close", FLUSH, 0, 0, 0, [], status=0, answered=0)
+    client.request(Request("FLUSH at the close", FLUSH, 0, 0, 0, [], status=0, answered=0))
 
 
 def wrong_number(client: Vdc) -> None:

@@ -11,6 +11,7 @@ import fcntl
 import mmap
 import os
 import struct
+from collections.abc import Iterator
 
 PAGE = 8192
 SLOT = 16
@@ -45,6 +46,15 @@ def resolve(
     if not word & permission:
         return ENOACCESS, 0, 0
     return EOK, (word & 0x00FF_FFFF_FFFF_E000) + offset, min(nbytes, PAGE - offset)
+
+
+def pages(ra: int, nbytes: int) -> Iterator[tuple[int, int]]:
+    """Cut a buffer, rounded up to 8 octets, where its pages end: address and size of each piece."""
+    end = ra + (nbytes + 7 & ~7)
+    while ra < end:
+        size = min(end - ra, PAGE - ra % PAGE)
+        yield ra, size
+        ra += size
 
 
 class Memory:

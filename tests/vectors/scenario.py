@@ -10,6 +10,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.vectors.memory import CR, CW, PAGE, Cookie, Memory
 from tests.vectors.octets import Mismatch, compare, raw
@@ -36,6 +37,20 @@ GEOMETRY = raw(
 )
 
 
+class Request(NamedTuple):
+    """What is asked for, and how it has to be answered; ``part`` is the slice."""
+
+    what: str
+    operation: int
+    part: int
+    addr: int
+    nbytes: int
+    cookies: Sequence[Cookie]
+    status: int
+    answered: int
+    stale_ncookies: int | None = None  # what an earlier request left in the descriptor
+
+
 class Client(ABC):
     """One foreign driver: how it exports a buffer and how it asks."""
 
@@ -48,24 +63,13 @@ class Client(ABC):
     def export(self, ra: int, nbytes: int, permissions: int) -> list[Cookie]:
         """Let the server at ``nbytes`` octets from ``ra``: CR, CW or both, and what the driver adds."""
 
-    @abstractmethod
     def revoke(self, cookies: Sequence[Cookie]) -> None:
-        """Take back what :meth:`export` gave."""
+        """Take back what :meth:`export` gave: a slot for each cookie."""
+        for addr, _ in cookies:
+            self.memory.unmap(addr // PAGE)
 
     @abstractmethod
-    def request(
-        self,
-        what: str,
-        operation: int,
-        part: int,
-        addr: int,
-        nbytes: int,
-        cookies: Sequence[Cookie],
-        *,
-        stale_ncookies: int | None = None,
-        status: int,
-        answered: int,
-    ) -> None:
+    def request(self, request: Request) -> None:
         """One request from descriptor to answer, every octet of the answer compared."""
 
 
@@ -103,16 +107,8 @@ def read(client: Client, what: str, operation: int, addr: int, room: int, **answ
     part = answer.pop("part", ABSOLUTE)
     client.memory.write(client.buffer_ra, bytes([UNTOUCHED]) * room)
     cookies = client.export(client.buffer_ra, room, CW if operation == BREAD else CW | CR)
-    client.request(
-        what,
-        operation,
-        part,
-        addr,
-        nbytes,
-        cookies,
-        status=answer.pop("status", 0),
-        answered=answer.pop("answered", nbytes),
-    )
+    status, answered = answer.pop("status", 0), answer.pop("answered", nbytes)
+    client.request(Request(what, operation, part, addr, nbytes, cookies, status, answered))
     client.revoke(cookies)
     if answer:
         raise TypeError(f"unknown expectation {answer}")
@@ -124,7 +120,7 @@ def write(client: Client, what: str, addr: int, data: bytes, *, offset: int = 0,
     ra = client.buffer_ra + offset
     client.memory.write(ra, data)
     cookies = client.export(ra, len(data), CR)
-    client.request(what, BWRITE, ABSOLUTE, addr, len(data), cookies, status=0, answered=answered)
+    client.request(Request(what, BWRITE, ABSOLUTE, addr, len(data), cookies, 0, answered))
     client.revoke(cookies)
     compare(f"{what}: own buffer", client.memory.read(ra, len(data)), data)
 
@@ -156,8 +152,8 @@ def reads_and_writes(client: Client, image: Image) -> None:
 def flush(client: Client) -> None:
     """FLUSH has no payload; Solaris leaves the ncookies of an earlier request in its descriptor."""
     what = "FLUSH with stale ncookies"
-    client.request(what, FLUSH, ABSOLUTE, 0, 0, [], stale_ncookies=7, status=0, answered=0)
-    client.request("FLUSH", FLUSH, 0, 0, 0, [], status=0, answered=0)
+    client.request(Request(what, FLUSH, ABSOLUTE, 0, 0, [], status=0, answered=0, stale_ncookies=7))
+    client.request(Request("FLUSH", FLUSH, 0, 0, 0, [], status=0, answered=0))
 
 
 def ends(client: Client, image: Image) -> None:
