@@ -262,6 +262,10 @@ def _both_stacks() -> Iterator[bytes]:
     look = _instruction(table, disk.look)
     fill = [quiet, write, 0, write, 1, quiet, look]
     yield bytes([both_stacks.OPEN, *fill, write, 2, work, 1, look, work, 0, quiet, read, 0, look, quiet])
+    stopping = [quiet, write, 0, quiet, look, work, 0, look]
+    yield bytes(
+        [both_stacks.OPEN, *stopping, write, 1, write, 2, quiet, look]
+    )  # filled while STOPPED travels
     for mode in (0, both_stacks.POLLED, both_stacks.INBAND, both_stacks.OPEN):
         yield bytes(
             [mode, quiet, write, 0, write, 1, quiet, work, 1, work, 0, quiet, read, 0, quiet, work, 0]
