@@ -1,22 +1,29 @@
-"""The command line: ``python -m benchmarks disk [options]``."""
+"""The command line: ``python -m benchmarks COMMAND [options]``."""
 
 from __future__ import annotations
 
+import shutil
+import signal
 import sys
 import tempfile
-from datetime import UTC, datetime
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NoReturn, TypedDict, Unpack
 
 import click
 
-from benchmarks import machine, report
-from benchmarks.disk import Plan, configurations, run
-from benchmarks.results import summarise
+from benchmarks import contest, disk, hdr, peers, tables
+from benchmarks.results import Round
+from benchmarks.runner import Plan
+from benchmarks.session import Files, Session
+from benchmarks.subject import Settings
 from benchmarks.workload import FULL, QUICK, KiB, MiB, Workload, parse_workload
 
 __all__ = ["main"]
 
 _UNITS = {"k": KiB, "m": MiB, "g": 1024 * MiB}
+QUICK_S, FULL_S = (0.3, 0.05), (1.0, 0.2)  # measured, warm-up
 
 
 class _Size(click.ParamType[int]):
@@ -59,11 +66,108 @@ def _default_loop() -> str:
 @click.group()
 def main() -> None:
     """Measure the virtual disk server and client."""
+    # An exit as any other: servers are ended and files removed on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
-@main.command()
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    """What every measuring command takes."""
+    folder = click.Path(path_type=Path, exists=True, file_okay=False)
+    file = click.Path(path_type=Path, dir_okay=False)
+    for option in reversed(
+        (
+            click.option("--size", type=_Size(), default=None, help="Of each disk: 1G, with --quick 256M."),
+            click.option("--directory", type=folder, default=_default_directory, help="Default: /dev/shm."),
+            click.option("--rounds", type=click.IntRange(1, 1000), default=None, help="5, with --quick 2."),
+            click.option(
+                "--seconds", type=click.FloatRange(0.05, 60), default=None, help="1 each, with --quick 0.3."
+            ),
+            click.option("--seed", type=click.IntRange(0, 1 << 62), default=1, show_default=True),
+            click.option(
+                "--loop",
+                type=click.Choice(["asyncio", "uvloop"]),
+                default=_default_loop,
+                help="Default: uvloop.",
+            ),
+            click.option("--quick", is_flag=True, help="For a first look; figures are rougher."),
+            click.option("--json", "json_path", type=file, help="Write everything, in fio's shape."),
+            click.option("--markdown", "markdown_path", type=file, help="Write the tables."),
+            click.option(
+                "--hdr",
+                "hdr_path",
+                type=click.Path(path_type=Path, file_okay=False),
+                help="Write HdrHistogram logs into this folder.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+class _Common(TypedDict):
+    """The values of :func:`_options`."""
+
+    size: int | None
+    directory: Path
+    rounds: int | None
+    seconds: float | None
+    seed: int
+    loop: str
+    quick: bool
+    json_path: Path | None
+    markdown_path: Path | None
+    hdr_path: Path | None
+
+
+def _session(command: str, options: dict[str, object], common: _Common) -> Session:
+    quick = common["quick"]
+    seconds, warmup = QUICK_S if quick else FULL_S
+    settings = Settings(
+        place=common["directory"],
+        size=common["size"] or (256 if quick else 1024) * MiB,
+        seconds=common["seconds"] or seconds,
+        warmup=warmup,
+        seed=common["seed"],
+        loop=common["loop"],
+    )
+    if common["hdr_path"] is not None and not hdr.available():
+        _stop(2, "--hdr needs the package hdrhistogram: pip install 'ldoms-vdisk[bench]'")
+    kept = {name: getattr(settings, name) for name in ("size", "seconds", "warmup", "seed", "loop")}
+    return Session(
+        command=command,
+        settings=settings,
+        options={**options, **kept, "rounds": _rounds(common), "directory": str(settings.place)},
+        files=Files(json=common["json_path"], markdown=common["markdown_path"], hdr=common["hdr_path"]),
+    )
+
+
+def _rounds(common: _Common) -> int:
+    return common["rounds"] or (2 if common["quick"] else 5)
+
+
+def _stop(code: int, text: str) -> NoReturn:
+    click.echo(f"benchmarks: {text}", err=True)
+    sys.exit(code)
+
+
+def _run(
+    session: Session, prepare: Callable[[Settings], AbstractContextManager[Plan]], *, goals: bool = False
+) -> list[Round]:
+    try:
+        return session.run(prepare, goals=goals)
+    except RuntimeError as error:
+        _stop(1, str(error))
+
+
+@main.command("disk")
 @click.option("--transport", type=click.Choice(["shm", "socket", "both"]), default="both", show_default=True)
-@click.option("--api", type=click.Choice(["async", "blocking", "both"]), default="both", show_default=True)
+@click.option(
+    "--api",
+    type=click.Choice(["async", "blocking", "nbd", "both", "all"]),
+    default="both",
+    show_default=True,
+    help="nbd is 'vdc serve --nbd' under fio; both leaves it out.",
+)
 @click.option("--poll", type=click.Choice(["on", "off", "both"]), default="both", show_default=True)
 @click.option(
     "--poll-us", type=click.IntRange(1, 10_000), default=50, show_default=True, help="While polling."
@@ -72,27 +176,24 @@ def main() -> None:
 @click.option("--wce", is_flag=True, help="A volatile write cache: writes without a flush each.")
 @click.option("--buffers", type=click.Choice(["shared", "bytes"]), default="bytes", show_default=True)
 @click.option(
-    "--loop", type=click.Choice(["asyncio", "uvloop"]), default=_default_loop, help="Default: uvloop."
+    "--disks",
+    "counts",
+    type=click.IntRange(1, 64),
+    multiple=True,
+    default=(1,),
+    help="At once on one server; may be repeated.  [default: 1]",
 )
+@click.option(
+    "--rate",
+    type=click.FloatRange(1),
+    help="An open loop: so many requests are due a second, and latency counts from then.",
+)
+@click.option("--verify", is_flag=True, help="Tag every block and check what is read; exit 1 on an error.")
 @click.option(
     "--workload", "workloads", type=_Workload(), multiple=True, help="Instead of all; may be repeated."
 )
-@click.option("--size", type=_Size(), default=None, help="Of the disk: 1G, with --quick 256M.")
-@click.option(
-    "--directory", type=click.Path(path_type=Path, exists=True, file_okay=False), default=_default_directory
-)
-@click.option("--rounds", type=click.IntRange(1, 1000), default=None, help="5, with --quick 2.")
-@click.option("--seconds", type=click.FloatRange(0.05, 10), default=None, help="1.2 each, with --quick 0.3.")
-@click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--peers", is_flag=True, help="nbdkit with fio, and fio on the bare file, in the same rounds.")
-@click.option("--quick", is_flag=True, help="A minute, for a first look; figures are rougher.")
-@click.option(
-    "--json", "json_path", type=click.Path(path_type=Path, dir_okay=False), help="Write everything."
-)
-@click.option(
-    "--markdown", "markdown_path", type=click.Path(path_type=Path, dir_okay=False), help="Write tables."
-)
-def disk(
+@_options
+def disk_command(
     transport: str,
     api: str,
     poll: str,
@@ -100,73 +201,109 @@ def disk(
     backend: str,
     wce: bool,
     buffers: str,
-    loop: str,
+    counts: tuple[int, ...],
+    rate: float | None,
+    verify: bool,
     workloads: tuple[Workload, ...],
-    size: int | None,
-    directory: Path,
-    rounds: int | None,
-    seconds: float | None,
-    seed: int,
-    peers: bool,
-    quick: bool,
-    json_path: Path | None,
-    markdown_path: Path | None,
+    **common: Unpack[_Common],
 ) -> None:
-    """A server of our own, both transports and both APIs: IOPS, GB/s, latencies, CPU of both sides."""
-    plan = Plan(
-        configurations=configurations(transport, api, poll),
-        workloads=workloads or (QUICK if quick else FULL),
-        rounds=rounds or (2 if quick else 5),
-        seconds=seconds or (0.3 if quick else 1.2),
-        warmup=0.1 if quick else 0.2,
-        size=size or (256 if quick else 1024) * MiB,
-        backend=backend,
-        directory=directory,
-        poll_us=poll_us,
-        wce=wce,
-        pool=buffers == "shared",
-        loop=loop,
-        seed=seed,
-        peers=peers,
-        say=lambda text: click.echo(text, err=True),
-    )
-    for workload in plan.workloads:
-        if workload.block_size * workload.depth > plan.size:
-            raise click.UsageError(f"{workload.name} needs a disk of more than {plan.size // MiB} MiB")
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    where = machine.describe(directory)
-    commit = machine.commit()
-    click.echo(f"{where['cpu']}, {where['cpus']} CPUs, Linux {where['kernel']}, commit {commit}", err=True)
-    try:
-        measured = run(plan)
-    except RuntimeError as error:
-        click.echo(f"benchmarks: {error}", err=True)
-        sys.exit(1)
-    rows = summarise(measured)
-    if json_path:
-        report.write_json(
-            json_path,
-            machine=where,
-            commit=commit,
-            options=plan.to_json(),
-            started=started,
-            rounds=measured,
-            rows=rows,
+    """A server of our own, both transports and all APIs: IOPS, GB/s, latencies, CPU of all sides."""
+    workloads = workloads or (QUICK if common["quick"] else FULL)
+    chosen = disk.configurations(transport, api, poll)
+    options: dict[str, object] = {
+        "configurations": [one.name for one in chosen],
+        "workloads": [workload.name for workload in workloads],
+        "backend": backend,
+        "poll_us": poll_us,
+        "wce": wce,
+        "buffers": buffers,
+        "disks": list(counts),
+        "rate": rate,
+        "verify": verify,
+    }
+    session = _session("disk", options, common)
+    _check_disk(session.settings.size, api, backend, counts, rate, verify, workloads)
+
+    def prepare(settings: Settings) -> AbstractContextManager[Plan]:
+        disks = disk.Disks(
+            settings=settings,
+            backend=backend,
+            counts=counts,
+            poll_us=poll_us,
+            wce=wce,
+            pool=buffers == "shared",
+            rate=rate,
+            verify=verify,
         )
-    if markdown_path:
-        markdown_path.write_text(report.markdown(rows))
-    report.show(rows)
+        return disk.prepare(disks, chosen, workloads, _rounds(common))
+
+    wrong = [one for one in _run(session, prepare) if one.verify_errors]
+    for one in wrong:
+        click.echo(
+            f"benchmarks: {one.configuration}, {one.workload.name}, round {one.number + 1}: "
+            f"{one.verify_errors} wrong; first: {one.first_error}",
+            err=True,
+        )
+    if verify and not wrong:
+        click.echo("verify: 0 errors")
+    sys.exit(1 if wrong else 0)
 
 
-@main.command()
+def _check_disk(
+    size: int,
+    api: str,
+    backend: str,
+    counts: tuple[int, ...],
+    rate: float | None,
+    verify: bool,
+    workloads: tuple[Workload, ...],
+) -> None:
+    """What cannot be measured is refused before anything starts."""
+    for workload in workloads:
+        if workload.block_size * workload.depth > size:
+            raise click.UsageError(f"{workload.name} needs a disk of more than {size // MiB} MiB")
+    if api in ("nbd", "all"):
+        if rate is not None or verify or counts != (1,):
+            raise click.UsageError("--rate, --verify and --disks are not for the NBD front end")
+        if shutil.which("fio") is None:
+            _stop(2, "the NBD front end is driven by fio: apt-get install fio")
+    if verify and backend == "null":
+        raise click.UsageError("--verify: the null backend keeps nothing")
+
+
+@main.command("peers")
+@click.option(
+    "--without",
+    type=click.Choice([peer.name for peer in peers.PEERS]),
+    multiple=True,
+    help="Leave this peer out; may be repeated.",
+)
+@_options
+def peers_command(without: tuple[str, ...], **common: Unpack[_Common]) -> None:
+    """Ours beside other NBD servers and the bare file, and how that stands against the goals."""
+    missing = peers.missing_packages(without)
+    if missing:
+        _stop(
+            2,
+            "missing on this machine; install with:  sudo apt-get install --no-install-recommends "
+            f"{' '.join(missing)}  (or leave a peer out: --without)",
+        )
+    session = _session("peers", {"without": list(without), "poll_us": contest.POLL_US}, common)
+    for workload in contest.WORKLOADS:
+        if workload.block_size * workload.depth > session.settings.size:
+            raise click.UsageError(f"{workload.name} needs a larger --size")
+    _run(session, lambda settings: contest.prepare(settings, _rounds(common), without), goals=True)
+
+
+@main.command("path")
 @click.option(
     "--directory", type=click.Path(path_type=Path, exists=True, file_okay=False), default=_default_directory
 )
-def path(directory: Path) -> None:
+def path_command(directory: Path) -> None:
     """Where the time of a 4 KiB read goes, step by step, both sides in one process."""
     from benchmarks.path import measure
 
     with tempfile.NamedTemporaryFile(dir=directory, prefix="vdisk-path-") as image:
         image.write(bytes(range(256)) * (MiB // 256))
         image.flush()
-        report.show_path(measure(Path(image.name)))
+        tables.show_path(measure(Path(image.name)))

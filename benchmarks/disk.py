@@ -1,38 +1,30 @@
-"""``python -m benchmarks disk``: our own server and client, every configuration, rounds interleaved.
+"""What ``python -m benchmarks disk`` measures: our own server and client, in all their configurations.
 
-A round runs every configuration once, in an order that moves on by one each round, so that neither a slow
-minute of the machine nor a warm cache belongs to one of them. Two servers run throughout, one that polls
-and one that does not; an idle one uses nothing.
+Two servers run throughout, one that looks at rings and one that does not; an idle one uses nothing, and the
+run says so if one does.
 """
 
 from __future__ import annotations
 
-import json
-import random
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from benchmarks import peers
+from benchmarks.fio import Fio, nbd_target
+from benchmarks.images import fill
+from benchmarks.ours import Client, disk_uri, volume_name
 from benchmarks.processes import Server
-from benchmarks.task import Task
-from benchmarks.workload import KiB, MiB, Workload
+from benchmarks.runner import Plan
+from benchmarks.subject import Settings, Subject
+from benchmarks.workload import Workload
 
-__all__ = ["Configuration", "Plan", "configurations", "run"]
-
-Round = dict[str, Any]
-VOLUME = "bench"
-STARTUP_S = 60  # beyond the measured time: interpreter, imports, handshake, checks
+__all__ = ["Configuration", "Disks", "configurations", "prepare"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """One column of the comparison."""
+    """One column of the comparison. ``api`` nbd is ``vdc serve --nbd`` under fio."""
 
     transport: str
     api: str
@@ -45,135 +37,97 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Everything a run depends on; all of it goes into the JSON file."""
+class Disks:
+    """What is served and how it is used, the same for all configurations."""
 
-    configurations: tuple[Configuration, ...]
-    workloads: tuple[Workload, ...]
-    rounds: int
-    seconds: float
-    warmup: float
-    size: int
-    backend: str
-    directory: Path
+    settings: Settings
+    backend: str  # file, memory or null
+    counts: Sequence[int]  # of disks at once; each is measured
     poll_us: int
     wce: bool
     pool: bool
-    loop: str
-    seed: int
-    peers: bool = False
-    say: Callable[[str], None] = field(default=lambda text: None)
-
-    def to_json(self) -> dict[str, object]:
-        """The options as plain values."""
-        return {
-            "configurations": [configuration.name for configuration in self.configurations],
-            "workloads": [workload.name for workload in self.workloads],
-            "rounds": self.rounds,
-            "seconds": self.seconds,
-            "warmup": self.warmup,
-            "size": self.size,
-            "backend": self.backend,
-            "poll_us": self.poll_us,
-            "wce": self.wce,
-            "pool": self.pool,
-            "loop": self.loop,
-            "seed": self.seed,
-            "peers": self.peers,
-        }
+    rate: float | None
+    verify: bool
 
 
 def configurations(transport: str, api: str, poll: str) -> tuple[Configuration, ...]:
-    """All combinations; ``both`` stands for both of a kind."""
+    """All combinations; ``both`` stands for both of a kind, ``all`` for every API and the NBD front end."""
+    apis = {"both": ("async", "blocking"), "all": ("async", "blocking", "nbd")}.get(api, (api,))
     return tuple(
         Configuration(transport=one, api=way, poll=polling == "on")
         for polling in (("on", "off") if poll == "both" else (poll,))
         for one in (("shm", "socket") if transport == "both" else (transport,))
-        for way in (("async", "blocking") if api == "both" else (api,))
+        for way in apis
     )
-
-
-def fill(path: Path, size: int, seed: int) -> None:
-    """Write ``size`` bytes of blocks that all differ, so that an answer from the wrong place is noticed."""
-    base = random.Random(f"{seed} fill").randbytes(MiB + 64 * KiB)
-    with path.open("wb") as file:
-        for number in range(0, size, MiB):
-            shift = number // MiB % (64 * KiB)
-            file.write(base[shift : shift + min(MiB, size - number)])
 
 
 @contextmanager
-def _servers(plan: Plan, place: Path) -> Iterator[dict[bool, Server]]:
-    """The servers that the plan needs, by whether they poll."""
-    volume = f"{VOLUME}={plan.backend}:{plan.size}"
-    if plan.backend == "file":
-        volume = f"{VOLUME}={place / 'image'}"
-    if plan.wce:
-        volume += ",wce"
-    if len(plan.configurations) > 1 and len({one.poll for one in plan.configurations}) > 1:
-        volume += ",share"
-    with ExitStack() as stack:
-        servers = {}
-        for poll in sorted({configuration.poll for configuration in plan.configurations}):
-            listen = place / f"{'polling' if poll else 'sleeping'}.sock"
-            server = Server.vds(listen, volume, poll_us=plan.poll_us if poll else 0, loop=plan.loop)
-            servers[poll] = stack.enter_context(server)
-        yield servers
+def prepare(
+    disks: Disks, chosen: Sequence[Configuration], workloads: Sequence[Workload], rounds: int
+) -> Iterator[Plan]:
+    """Files, servers and clients of a run; the servers run and the files are there until the ``with`` ends.
 
-
-def run(plan: Plan) -> list[Round]:
-    """Measure all of ``plan``; raw rounds, as :func:`benchmarks.results.summarise` wants them.
-
-    Raises: RuntimeError (a server or a client failed; its own words are in the text).
+    Raises: RuntimeError (a server does not start).
     """
-    rounds: list[Round] = []
-    with tempfile.TemporaryDirectory(prefix="vdisk-bench-", dir=plan.directory) as name:
-        place = Path(name)
-        if plan.backend == "file" or plan.peers:
-            plan.say(f"writing {plan.size // MiB} MiB to {place / 'image'}")
-            fill(place / "image", plan.size, plan.seed)
-        with _servers(plan, place) as servers, ExitStack() as stack:
-            beside = stack.enter_context(peers.available(place)) if plan.peers else []
-            for number in range(plan.rounds):
-                turn = number % len(plan.configurations)
-                for configuration in plan.configurations[turn:] + plan.configurations[:turn]:
-                    plan.say(f"round {number + 1} of {plan.rounds}: {configuration.name}")
-                    results = _client(plan, configuration, servers[configuration.poll], place)
-                    rounds += [
-                        {"configuration": configuration.name, "round": number} | one for one in results
-                    ]
-                for peer in beside:
-                    plan.say(f"round {number + 1} of {plan.rounds}: {peer.name}")
-                    results = [peer.measure(workload, plan.seconds, plan.size) for workload in plan.workloads]
-                    rounds += [{"configuration": peer.name, "round": number} | one for one in results]
-    return rounds
+    settings = disks.settings
+    files: list[Path] = []
+    if disks.backend == "file":
+        files = [settings.place / f"image{number}" for number in range(max(disks.counts))]
+        for number, file in enumerate(files):
+            fill(file, settings.size, settings.seed + number)
+    with ExitStack() as stack:
+        servers = {
+            poll: stack.enter_context(_server(disks, files, poll, shared=len({c.poll for c in chosen}) > 1))
+            for poll in sorted({configuration.poll for configuration in chosen})
+        }
+        subjects = [
+            _subject(disks, configuration, servers[configuration.poll], files, count, stack)
+            for configuration in chosen
+            for count in disks.counts
+        ]
+        yield Plan(subjects=[(workload, subjects) for workload in workloads], rounds=rounds)
 
 
-def _client(plan: Plan, configuration: Configuration, server: Server, place: Path) -> list[Round]:
-    """One client process: all workloads once."""
-    task = Task(
-        uri=f"vdisk+unix:///{VOLUME}?socket={server.listen}&transport={configuration.transport}",
+def _server(disks: Disks, files: Sequence[Path], poll: bool, *, shared: bool) -> Server:
+    settings = disks.settings
+    options = (",wce" if disks.wce else "") + (",share" if shared else "")
+    backends = [str(file).replace(",", ",,") for file in files]
+    if not files:
+        backends = [f"{disks.backend}:{settings.size}"] * max(disks.counts)
+    volumes = [f"{volume_name(number)}={backend}{options}" for number, backend in enumerate(backends)]
+    listen = settings.place / f"{'polling' if poll else 'sleeping'}.sock"
+    return Server.vds(listen, volumes, poll_us=disks.poll_us if poll else 0, loop=settings.loop)
+
+
+def _subject(
+    disks: Disks,
+    configuration: Configuration,
+    server: Server,
+    files: Sequence[Path],
+    count: int,
+    stack: ExitStack,
+) -> Subject:
+    poll_us = disks.poll_us if configuration.poll else 0
+    if configuration.api == "nbd":
+        listen = disks.settings.place / f"{configuration.name.replace(' ', '-')}.sock"
+        uri = disk_uri(server, 0, configuration.transport)
+        front = Server.vdc(listen, uri, poll_us=poll_us, loop=disks.settings.loop)
+        return Fio(
+            name=configuration.name,
+            settings=disks.settings,
+            target=nbd_target(stack.enter_context(front)),
+            servers={"front": front, "server": server},
+        )
+    return Client(
+        name=configuration.name,
+        settings=disks.settings,
+        server=server,
+        transport=configuration.transport,
         api=configuration.api,
-        loop=plan.loop,
-        poll_us=plan.poll_us if configuration.poll else 0,
-        pool=plan.pool,
-        workloads=[workload.name for workload in plan.workloads],
-        seconds=plan.seconds,
-        warmup=plan.warmup,
-        seed=plan.seed,
-        server_pid=server.pid,
-        file=str(place / "image") if plan.backend == "file" else None,
+        poll_us=poll_us,
+        pool=disks.pool,
+        disks=count,
+        files=files[:count],
+        rate=disks.rate,
+        verify=disks.verify,
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.worker"],
-        cwd=Path(__file__).parents[1],
-        input=task.to_json(),
-        capture_output=True,
-        text=True,
-        timeout=STARTUP_S + 2 * len(plan.workloads) * (plan.seconds + plan.warmup),
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"client {configuration.name} failed:\n{done.stderr.strip()}")
-    results: list[Round] = json.loads(done.stdout)
-    return results

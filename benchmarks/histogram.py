@@ -9,10 +9,13 @@ them in afterwards.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from math import sqrt
+from typing import Any
 
 __all__ = ["SUB_BITS", "Histogram", "bucket_of", "bucket_range"]
 
+FIO_PERCENTILES = (1, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 99, 99.5, 99.9, 99.95, 99.99)
 SUB_BITS = 6  # 64 buckets for each power of two: 1.6 % is far below the spread from round to round
 
 
@@ -88,36 +91,53 @@ class Histogram:
         for bucket in sorted(self.counts):
             seen += self.counts[bucket]
             if seen >= wanted:
-                low, high = bucket_range(bucket)
-                return min(max((low + high) // 2, self.least), self.greatest)
+                return min(max(_middle(bucket), self.least), self.greatest)
         return self.greatest
 
-    def to_json(self) -> dict[str, object]:
-        """Plain values; the inverse of :meth:`from_json`."""
+    def values(self) -> Iterator[tuple[int, int]]:
+        """Each bucket's middle and how often it was met, in order."""
+        for bucket in sorted(self.counts):
+            yield _middle(bucket), self.counts[bucket]
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation, from the middles of the buckets; 0.0 when empty."""
+        if not self.count:
+            return 0.0
+        mean = self.mean
+        return sqrt(sum((value - mean) ** 2 * times for value, times in self.values()) / self.count)
+
+    def to_fio(self) -> dict[str, Any]:
+        """As fio writes ``clat_ns`` in json+: the inverse of :meth:`from_fio`. Its buckets are these."""
         return {
-            "sub_bits": SUB_BITS,
-            "count": self.count,
-            "total_ns": self.total,
-            "min_ns": self.least,
-            "max_ns": self.greatest,
-            "buckets": [[bucket, self.counts[bucket]] for bucket in sorted(self.counts)],
+            "min": self.least,
+            "max": self.greatest,
+            "mean": round(self.mean, 6),
+            "stddev": round(self.deviation, 6),
+            "N": self.count,
+            "percentile": {f"{percent:.6f}": self.percentile(percent) for percent in FIO_PERCENTILES},
+            "bins": {str(value): times for value, times in self.values()},
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, object]) -> Histogram:
-        """What :meth:`to_json` wrote.
+    def from_fio(cls, data: Mapping[str, Any]) -> Histogram:
+        """What fio, or :meth:`to_fio`, wrote.
 
-        Raises: ValueError (another bucket width, or counts that do not add up).
+        Raises: ValueError (counts that do not add up: written by another fio than json+ is known of).
         """
         histogram = cls()
-        buckets = data["buckets"]
-        if data["sub_bits"] != SUB_BITS or not isinstance(buckets, list):
-            raise ValueError(f"a histogram of {data['sub_bits']} bits per power of two, not {SUB_BITS}")
-        histogram.counts.update({int(bucket): int(times) for bucket, times in buckets})
-        histogram.count = int(str(data["count"]))
-        histogram.total = int(str(data["total_ns"]))
-        histogram.least = int(str(data["min_ns"]))
-        histogram.greatest = int(str(data["max_ns"]))
+        bins = data.get("bins", {})
+        histogram.counts.update({bucket_of(int(value)): int(times) for value, times in bins.items() if times})
+        histogram.count = int(data["N"])
+        histogram.total = round(float(data["mean"]) * histogram.count)
+        histogram.least = int(data["min"])
+        histogram.greatest = int(data["max"])
         if histogram.counts.total() != histogram.count:
-            raise ValueError(f"{histogram.counts.total()} values in the buckets, {histogram.count} said")
+            raise ValueError(f"{histogram.counts.total()} values in the bins, {histogram.count} said")
         return histogram
+
+
+def _middle(bucket: int) -> int:
+    """The value that fio gives for a bucket. Source: fio stat.c, plat_idx_to_val."""
+    low, high = bucket_range(bucket)
+    return low + (high + 1 - low) // 2

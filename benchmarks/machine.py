@@ -9,7 +9,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["commit", "describe"]
+__all__ = ["commit", "describe", "versions"]
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("construct", "uvloop", "click", "msgspec", "rich")
@@ -35,6 +35,32 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+_PROGRAMS = {
+    "fio": ("fio", "--version"),
+    "nbdkit": ("nbdkit", "--version"),
+    "qemu-nbd": ("qemu-nbd", "--version"),
+    "qemu-storage-daemon": ("qemu-storage-daemon", "--version"),
+    "libnbd": ("pkg-config", "--modversion", "libnbd"),
+    "cc": ("cc", "--version"),
+}
+
+
+def versions() -> dict[str, str | None]:
+    """Of everything that takes part; ``None`` for what is not installed."""
+    found: dict[str, str | None] = {"python": sys.version.split()[0]}
+    found |= {package: _version(package) for package in PACKAGES}
+    return found | {name: _said(command) for name, command in _PROGRAMS.items()}
+
+
+def _said(command: tuple[str, ...]) -> str | None:
+    """The first line that ``command`` prints."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.partition("\n")[0].strip() or None
 
 
 def commit() -> str | None:
@@ -64,6 +90,7 @@ def describe(directory: Path) -> dict[str, object]:
         "kernel": platform.release(),
         "python": sys.version.split()[0],
         "packages": {package: _version(package) for package in PACKAGES},
+        "load": os.getloadavg()[0],
         "directory": str(directory),
         "filesystem": _filesystem(directory),
     }

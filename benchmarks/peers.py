@@ -1,119 +1,151 @@
-"""What stands beside us in the same rounds: nbdkit with fio's nbd engine, and fio on the bare file.
+"""What stands beside us: other NBD servers on the same file, each with two clients, and fio on the bare file.
 
-Only what is installed takes part. fio reports its own CPU use; a server's is read from the outside. fio has
-no warm-up here: the file is in the page cache since it was written.
+All of them, and our own servers, have the same file open at once and so the same pages in memory. Write
+caching is the same everywhere: a write may be answered before it is stable (our volumes have ``wce``, nobody
+asks for FUA or flushes).
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from benchmarks.histogram import Histogram
-from benchmarks.processes import Server, usage
-from benchmarks.workload import Workload
+from benchmarks.fio import Fio, nbd_target
+from benchmarks.libnbd import Libnbd, compile_client
+from benchmarks.processes import Server
+from benchmarks.subject import Settings, Subject
+from benchmarks.workload import MiB
 
-__all__ = ["Peer", "available", "parse_fio"]
+__all__ = ["FLOORS", "PEERS", "Peer", "missing_packages", "peer_server", "subjects"]
 
-_PATTERNS = {
-    (False, False): "randread",
-    (True, False): "randwrite",
-    (False, True): "read",
-    (True, True): "write",
-}
+Command = Callable[[Path, Path, int], Sequence[str]]  # from socket, image and size
 
 
-def parse_fio(report: dict[str, Any], workload: Workload) -> dict[str, Any]:
-    """A raw round from fio's JSON of one job: I/Os, time, latencies from its own buckets, CPU of the client.
+def _nbdkit_file(listen: Path, image: Path, size: int) -> Sequence[str]:
+    return ("nbdkit", "--foreground", "--exit-with-parent", "--unix", str(listen), "file", str(image))
 
-    fio's buckets (``--output-format=json+``) are nanoseconds and counts. Raises: RuntimeError (the job
-    failed).
-    """
-    (job,) = report["jobs"]
-    if job["error"]:
-        raise RuntimeError(f"fio ended with error {job['error']}")
-    side = job["write" if workload.write else "read"]
-    latency = Histogram()
-    for bound, times in side["clat_ns"]["bins"].items():
-        latency.add(int(bound), int(times))
-    took_ns = int(side["runtime"]) * 1_000_000
-    share = (job["usr_cpu"] + job["sys_cpu"]) / 100
-    client = {"cpu_ns": round(share * took_ns), "voluntary": int(job["ctx"]), "involuntary": 0}
-    return {
-        "workload": workload.name,
-        "ios": int(side["total_ios"]),
-        "took_ns": took_ns,
-        "usage": {"client": client},
-        "latency": latency.to_json(),
-    }
+
+def _nbdkit_memory(listen: Path, image: Path, size: int) -> Sequence[str]:
+    return ("nbdkit", "--foreground", "--exit-with-parent", "--unix", str(listen), "memory", str(size))
+
+
+# Both QEMUs would lock the image against the others, and neither ends with its parent by itself.
+_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM")
+
+
+def _qemu_nbd(listen: Path, image: Path, size: int) -> Sequence[str]:
+    options = f"driver=raw,file.driver=file,file.filename={_escaped(image)},file.locking=off"
+    return (
+        *(*_WITH_PARENT, "qemu-nbd", "--persistent", "--shared=0", f"--socket={listen}"),
+        *("--cache=writeback", "--image-opts", options),
+    )
+
+
+def _qemu_storage_daemon(listen: Path, image: Path, size: int) -> Sequence[str]:
+    file = f"driver=file,node-name=file,filename={_escaped(image)},locking=off,aio={_qemu_aio()}"
+    return (
+        *(*_WITH_PARENT, "qemu-storage-daemon", "--blockdev", file),
+        *("--blockdev", "driver=raw,node-name=disk,file=file"),
+        *("--nbd-server", f"addr.type=unix,addr.path={_escaped(listen)},max-connections=0"),
+        *("--export", "type=nbd,id=export,node-name=disk,name=,writable=on"),
+    )
+
+
+def _escaped(path: Path) -> str:
+    """As a QEMU option wants it."""
+    return str(path).replace(",", ",,")
+
+
+def _qemu_aio() -> str:
+    """io_uring, with which it is faster, where the kernel lets it; qemu-nbd keeps its default, threads."""
+    try:
+        refused = Path("/proc/sys/kernel/io_uring_disabled").read_text().strip() != "0"
+    except OSError:
+        refused = False
+    return "threads" if refused else "io_uring"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """One row of the comparison: what fio is told, and the server behind it if there is one."""
+    """An NBD server of somebody else. ``counts``: it serves the file, so goals are set against it."""
 
     name: str
-    target: tuple[str, ...]
-    server: Server | None = None
+    package: str
+    command: Command
+    counts: bool = True
 
-    def measure(self, workload: Workload, seconds: float, size: int) -> dict[str, Any]:
-        """Run fio once. Raises: RuntimeError (it failed, in its own words)."""
-        command = [
-            "fio",
-            "--name=peer",
-            "--output-format=json+",
-            "--thread",
-            "--norandommap",
-            "--scramble_buffers=0",
-        ]
-        command += [f"--rw={_PATTERNS[workload.write, workload.sequential]}", f"--bs={workload.block_size}"]
-        command += [
-            f"--iodepth={workload.depth}",
-            f"--size={size}",
-            "--time_based",
-            f"--runtime={round(seconds * 1000)}ms",
-        ]
-        before = usage(self.server.pid) if self.server else None
-        done = subprocess.run([*command, *self.target], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{self.name}: {done.stderr.strip() or done.stdout.strip()}")
-        result = parse_fio(json.loads(done.stdout[done.stdout.index("{") :]), workload)
-        if self.server and before:
-            result["usage"]["server"] = {"cpu_ns": (usage(self.server.pid) - before).cpu_ns}
-        return result
+    @property
+    def program(self) -> str:
+        """What must be installed."""
+        return "nbdkit" if self.name.startswith("nbdkit") else self.name
+
+
+PEERS = (
+    Peer(name="nbdkit file", package="nbdkit", command=_nbdkit_file),
+    Peer(name="qemu-nbd", package="qemu-utils", command=_qemu_nbd),
+    Peer(name="qemu-storage-daemon", package="qemu-system-common", command=_qemu_storage_daemon),
+    Peer(name="nbdkit memory", package="nbdkit", command=_nbdkit_memory, counts=False),
+)
+FLOORS = {"psync": "fio psync, bare file", "io_uring": "fio io_uring, bare file"}
+
+
+def missing_packages(without: Sequence[str]) -> list[str]:
+    """The Debian packages that are needed and not there; peers in ``without`` need nothing."""
+    needed = [(peer.program, peer.package) for peer in PEERS if peer.name not in without]
+    needed += [("fio", "fio"), ("cc", "gcc"), ("cc", "libc6-dev"), ("pkg-config", "pkgconf")]
+    needed += [("setpriv", "util-linux")]
+    missing = {package for program, package in needed if shutil.which(program) is None}
+    if shutil.which("pkg-config") is None or subprocess.run(["pkg-config", "--exists", "libnbd"]).returncode:
+        missing.add("libnbd-dev")
+    return sorted(missing)
+
+
+def peer_server(peer: Peer, settings: Settings, image: Path) -> Server:
+    """The server, not yet started."""
+    listen = settings.place / f"{peer.name.replace(' ', '-')}.sock"
+    return Server(peer.command(listen, image, settings.size), listen, kind=socket.SOCK_STREAM)
 
 
 @contextmanager
-def available(place: Path) -> Iterator[list[Peer]]:
-    """The peers that this machine has, on ``place / 'image'``; servers run until the ``with`` ends."""
+def subjects(settings: Settings, image: Path, without: Sequence[str]) -> Iterator[dict[str, list[Subject]]]:
+    """All peers with both clients, and the floors, by the server's name; servers run until the end."""
+    program = compile_client(settings.place)
+    found: dict[str, list[Subject]] = {}
     with ExitStack() as stack:
-        found = []
-        image = place / "image"
-        if shutil.which("fio"):
-            found.append(
-                Peer(name="fio psync, bare file", target=("--ioengine=psync", f"--filename={image}"))
-            )
-        if shutil.which("fio") and shutil.which("nbdkit"):
-            listen = place / "nbdkit.sock"
-            command = [
-                "nbdkit",
-                "--foreground",
-                "--exit-with-parent",
-                "--unix",
-                str(listen),
-                "file",
-                str(image),
+        for peer in PEERS:
+            if peer.name in without:
+                continue
+            server = stack.enter_context(peer_server(peer, settings, image))
+            found[peer.name] = [
+                Fio(
+                    name=f"{peer.name}, fio",
+                    settings=settings,
+                    target=nbd_target(server),
+                    servers={"server": server},
+                ),
+                Libnbd(name=f"{peer.name}, libnbd", settings=settings, program=program, server=server),
             ]
-            server = stack.enter_context(Server(command, listen, kind=socket.SOCK_STREAM))
-            uri = f"nbd+unix:///?socket={listen}"
-            found.append(
-                Peer(name="nbdkit file, fio nbd", target=("--ioengine=nbd", f"--uri={uri}"), server=server)
-            )
+            if peer.command is _nbdkit_memory:
+                _write_once(settings, server)
+        for engine, name in FLOORS.items():
+            target = (f"--ioengine={engine}", f"--filename={image}")
+            found[name] = [Fio(name=name, settings=settings, target=target)]
         yield found
+
+
+def _write_once(settings: Settings, server: Server) -> None:
+    """Memory that was never written is not there, and reading it would cost nothing."""
+    done = subprocess.run(
+        ["fio", "--name=fill", "--rw=write", f"--bs={MiB}", f"--size={settings.size}", *nbd_target(server)],
+        cwd=settings.place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"nbdkit memory cannot be filled: {done.stderr.strip()}")

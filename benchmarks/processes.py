@@ -33,8 +33,13 @@ class Usage:
             involuntary=self.involuntary - earlier.involuntary,
         )
 
+    @property
+    def switches(self) -> int:
+        """Of either kind."""
+        return self.voluntary + self.involuntary
+
     def to_json(self) -> dict[str, int]:
-        """Plain values."""
+        """Plain values; ``Usage(**values)`` gives it back."""
         return {"cpu_ns": self.cpu_ns, "voluntary": self.voluntary, "involuntary": self.involuntary}
 
 
@@ -45,7 +50,11 @@ def usage(pid: int) -> Usage:
     """
     voluntary = involuntary = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
-        for line in (task / "status").read_text().splitlines():
+        try:
+            status = (task / "status").read_text()
+        except OSError:  # the thread ended just now
+            continue
+        for line in status.splitlines():
             key, _, value = line.partition(":")
             if key == "voluntary_ctxt_switches":
                 voluntary += int(value)
@@ -70,10 +79,16 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
-    def vds(cls, listen: Path, volume: str, *, poll_us: int, loop: str) -> Server:
-        """Our own server; ``volume`` is ``NAME=BACKEND[,OPTION…]``."""
+    def vds(cls, listen: Path, volumes: Sequence[str], *, poll_us: int, loop: str) -> Server:
+        """Our own server; each of ``volumes`` is ``NAME=BACKEND[,OPTION…]``."""
         command = [sys.executable, "-m", "vds", "serve", "--listen", str(listen), "--poll-us", str(poll_us)]
-        return cls([*command, "--loop", loop, "--exit-with-parent", volume], listen)
+        return cls([*command, "--loop", loop, "--exit-with-parent", *volumes], listen)
+
+    @classmethod
+    def vdc(cls, listen: Path, uri: str, *, poll_us: int, loop: str) -> Server:
+        """Our NBD front end of the disk at ``uri``."""
+        command = [sys.executable, "-m", "vdc", "serve", uri, "--nbd", str(listen), "--poll-us", str(poll_us)]
+        return cls([*command, "--loop", loop, "--exit-with-parent"], listen, kind=socket.SOCK_STREAM)
 
     @property
     def pid(self) -> int:
@@ -81,6 +96,10 @@ class Server:
         if self._process is None:
             raise ValueError("the server has not been started")
         return self._process.pid
+
+    def usage(self) -> Usage:
+        """What the running process has used so far."""
+        return usage(self.pid)
 
     def __enter__(self) -> Server:
         with self.log.open("wb") as log:

@@ -1,88 +1,120 @@
-"""From raw rounds to one row: medians, spread, percentiles of all rounds together."""
+"""What was measured, as rounds, and a row of the table from the rounds of one configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
 
 from benchmarks.histogram import Histogram
-from benchmarks.workload import parse_workload
+from benchmarks.processes import Usage
+from benchmarks.workload import Workload
 
-__all__ = ["Row", "spread", "summarise"]
+__all__ = ["Round", "Row", "spread", "summarise"]
 
 
-def spread(values: list[float]) -> float:
+def spread(values: Sequence[float]) -> float:
     """Half the distance between the least and the greatest, as a part of the median; 0.0 for one value."""
     middle = median(values)
     return (max(values) - min(values)) / 2 / middle if middle else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One workload under one configuration; rates are medians of the rounds, percentiles are of all answers.
+class Round:
+    """One workload under one configuration, measured once.
 
-    CPU is in seconds per million I/Os, switches per thousand I/Os; ``None`` where it was not measured.
+    ``usage`` is of each side (client, server, front) between the first request and the last answer;
+    ``user`` and ``system`` are the client's parts of ``took_ns`` in percent, as fio gives them.
     """
 
     configuration: str
-    workload: str
+    workload: Workload
+    number: int
+    took_ns: int
+    reads: Histogram
+    writes: Histogram
+    usage: Mapping[str, Usage] = field(default_factory=dict)
+    user: float = 0.0
+    system: float = 0.0
+    disks: int = 1
+    rate: float | None = None
+    verify_errors: int | None = None
+    first_error: str | None = None
+
+    @property
+    def ios(self) -> int:
+        """How many were answered."""
+        return self.reads.count + self.writes.count
+
+    @property
+    def iops(self) -> float:
+        """How many were answered in a second."""
+        return self.ios / self.took_ns * 1e9
+
+    @property
+    def latency(self) -> Histogram:
+        """Of reads and writes together."""
+        both = Histogram()
+        both.merge(self.reads)
+        both.merge(self.writes)
+        return both
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One workload under one configuration; rates are medians of the rounds, percentiles are of all answers.
+
+    ``cpu`` is seconds per million I/Os of each side, ``switches`` context switches per thousand I/Os.
+    """
+
+    configuration: str
+    workload: Workload
+    disks: int
+    rate: float | None
     rounds: int
     iops: float
     spread: float
-    bytes_per_s: float
-    p50_us: float
-    p99_us: float
-    p999_us: float
-    client_cpu: float | None
-    server_cpu: float | None
-    client_switches: float | None
-    server_switches: float | None
+    latency: Histogram
+    cpu: Mapping[str, float]
+    switches: Mapping[str, float]
+    verify_errors: int | None
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Of the median round."""
+        return self.iops * self.workload.block_size
 
 
-def _per_io(rounds: list[Mapping[str, Any]], side: str, keys: tuple[str, ...]) -> float | None:
-    """The sum of ``keys`` of one side over all rounds, divided by their I/Os; None if a round lacks one."""
-    if any(key not in one["usage"].get(side, {}) for one in rounds for key in keys):
-        return None
-    used = sum(int(one["usage"][side][key]) for one in rounds for key in keys)
-    return used / sum(int(one["ios"]) for one in rounds)
-
-
-def _times(value: float | None, factor: float) -> float | None:
-    return None if value is None else value * factor
-
-
-def _row(configuration: str, name: str, rounds: list[Mapping[str, Any]]) -> Row:
-    rates = [one["ios"] / one["took_ns"] * 1e9 for one in rounds]
+def _row(rounds: list[Round]) -> Row:
+    first = rounds[0]
+    rates = [one.iops for one in rounds]
     latency = Histogram()
     for one in rounds:
-        latency.merge(Histogram.from_json(one["latency"]))
-    switches = ("voluntary", "involuntary")
+        latency.merge(one.latency)
+    ios = sum(one.ios for one in rounds)
+    used = {side: [one.usage[side] for one in rounds if side in one.usage] for side in first.usage}
+    checked = [one.verify_errors for one in rounds if one.verify_errors is not None]
     return Row(
-        configuration=configuration,
-        workload=name,
+        configuration=first.configuration,
+        workload=first.workload,
+        disks=first.disks,
+        rate=first.rate,
         rounds=len(rounds),
         iops=median(rates),
         spread=spread(rates),
-        bytes_per_s=median(rates) * parse_workload(name).block_size,
-        p50_us=latency.percentile(50) / 1e3,
-        p99_us=latency.percentile(99) / 1e3,
-        p999_us=latency.percentile(99.9) / 1e3,
-        client_cpu=_times(_per_io(rounds, "client", ("cpu_ns",)), 1e-3),
-        server_cpu=_times(_per_io(rounds, "server", ("cpu_ns",)), 1e-3),
-        client_switches=_times(_per_io(rounds, "client", switches), 1e3),
-        server_switches=_times(_per_io(rounds, "server", switches), 1e3),
+        latency=latency,
+        cpu={side: sum(one.cpu_ns for one in all_) / ios / 1e3 for side, all_ in used.items()},
+        switches={side: sum(one.switches for one in all_) / ios * 1e3 for side, all_ in used.items()},
+        verify_errors=sum(checked) if checked else None,
     )
 
 
-def summarise(rounds: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """One row for each configuration and workload, in the order in which they first appear.
+def summarise(rounds: Iterable[Round]) -> list[Row]:
+    """One row for each configuration, number of disks and workload, in the order of their first rounds.
 
-    Each round is a mapping with ``configuration``, ``workload``, ``ios`` (at least 1), ``took_ns``,
-    ``usage`` and ``latency`` (:meth:`Histogram.to_json`), as the JSON file holds them.
+    A round has at least one I/O.
     """
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, int, str], list[Round]] = {}
     for one in rounds:
-        groups.setdefault((one["configuration"], one["workload"]), []).append(one)
-    return [_row(configuration, name, group) for (configuration, name), group in groups.items()]
+        groups.setdefault((one.configuration, one.disks, one.workload.name), []).append(one)
+    return [_row(group) for group in groups.values()]

@@ -1,4 +1,4 @@
-"""What one client process is told to do."""
+"""What one client process is told to do, and what it answers."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ __all__ = ["Task"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What the worker is told. ``file`` is the backend's, to check the data against, if there is one."""
+    """What the worker is told. ``files`` are the backends', to check the data against, if there are any."""
 
-    uri: str
+    uris: list[str]  # one for each disk
     api: str  # async or blocking
     loop: str  # of the async API: asyncio or uvloop
     poll_us: int
     pool: bool  # shared buffers instead of bytes objects
-    workloads: list[str]
+    workload: str
     seconds: float
     warmup: float
-    seed: int
-    server_pid: int
-    file: str | None
+    seed: str
+    pids: dict[str, int]  # side → process, of all sides but the client
+    files: list[str]
+    rate: float | None = None  # requests due a second, of all disks together; None: a closed loop
+    verify: bool = False
 
     def to_json(self) -> str:
         """The line that :mod:`benchmarks.worker` reads."""

@@ -1,7 +1,7 @@
-"""The client under measurement: one process, one disk, all workloads once; JSON in, JSON out.
+"""The client under measurement: one process, one workload, all its disks; JSON in, JSON out.
 
 A process of its own, so that what it uses can be told from what the benchmark itself does, and so that
-every round starts with a fresh connection and a fresh interpreter. Run by :mod:`benchmarks.disk`: ``python
+every round starts with a fresh connection and a fresh interpreter. Run by :mod:`benchmarks.ours`: ``python
 -m benchmarks.worker``.
 """
 
@@ -12,102 +12,130 @@ import gc
 import json
 import os
 import random
+import resource
 import sys
-from array import array
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
 import vdc
-import vdc.sync
-from benchmarks.drivers import async_stretch, blocking_stretch
-from benchmarks.histogram import Histogram
+from benchmarks.blocking import blocking_fill, blocking_readback, blocking_stretch
+from benchmarks.drivers import async_fill, async_readback, async_stretch
 from benchmarks.processes import Usage, usage
+from benchmarks.stretch import Job, Stretch
 from benchmarks.task import Task
-from benchmarks.workload import Workload, offsets, parse_workload
+from benchmarks.verify import Ledger
+from benchmarks.workload import parse_workload, places
 
 __all__ = ["main"]
 
-CHECKED = 32  # places compared with the backend after each workload
+CHECKED = 32  # places of each disk compared with the backend afterwards
+
+Answer = dict[str, object]
 
 
 class _Meter:
-    """CPU and context switches of both sides between two moments."""
+    """What every side uses between two moments."""
 
-    def __init__(self, server_pid: int) -> None:
-        self.pids = {"client": os.getpid(), "server": server_pid}
-        self.before: dict[str, Usage] = {}
+    def __init__(self, task: Task) -> None:
+        self._pids = {"client": os.getpid(), **task.pids}
+        self._before: dict[str, Usage] = {}
+        self._times = resource.getrusage(resource.RUSAGE_SELF)
 
     def start(self) -> None:
-        self.before = {side: usage(pid) for side, pid in self.pids.items()}
+        self._times = resource.getrusage(resource.RUSAGE_SELF)
+        self._before = {side: usage(pid) for side, pid in self._pids.items()}
 
-    def stop(self) -> dict[str, dict[str, int]]:
-        return {side: (usage(pid) - self.before[side]).to_json() for side, pid in self.pids.items()}
+    def stop(self, stretch: Stretch) -> Answer:
+        used = {side: (usage(pid) - self._before[side]).to_json() for side, pid in self._pids.items()}
+        times = resource.getrusage(resource.RUSAGE_SELF)
+        reads, writes = stretch.histograms()
+        return {
+            "took_ns": stretch.took_ns,
+            "reads": reads.to_fio(),
+            "writes": writes.to_fio(),
+            "usage": used,
+            "user": (times.ru_utime - self._times.ru_utime) / stretch.took_ns * 1e11,
+            "system": (times.ru_stime - self._times.ru_stime) / stretch.took_ns * 1e11,
+        }
 
 
-def _result(workload: Workload, latencies: array[int], took_ns: int, used: object) -> dict[str, object]:
-    histogram = Histogram()
-    histogram.record_all(latencies)
-    return {
-        "workload": workload.name,
-        "ios": len(latencies),
-        "took_ns": took_ns,
-        "usage": used,
-        "latency": histogram.to_json(),
-    }
+def _job(task: Task, sizes: list[int]) -> Job:
+    workload = parse_workload(task.workload)
+    return Job(
+        workload=workload,
+        places=[places(workload, size, f"{task.seed} {number}") for number, size in enumerate(sizes)],
+        pool=task.pool,
+        rate=task.rate,
+        ledgers=[Ledger(task.seed, number, size, workload.block_size) for number, size in enumerate(sizes)]
+        if task.verify
+        else None,
+    )
 
 
-def _places(task: Task, size: int) -> list[int]:
-    """Where the data are checked: the same in every process."""
+def _verdict(job: Job, answer: Answer) -> Answer:
+    if job.ledgers is not None:
+        answer["verify_errors"] = sum(ledger.errors for ledger in job.ledgers)
+        answer["first_error"] = next((one.first_error for one in job.ledgers if one.first_error), None)
+    return answer
+
+
+def _samples(task: Task, size: int) -> list[int]:
+    """Where the data are compared with the file."""
     dice = random.Random(f"{task.seed} check")
     return [dice.randrange(size // 4096) * 4096 for _ in range(CHECKED)]
 
 
-def _compare(task: Task, offset: int, data: bytes | None) -> None:
+def _compare(name: str, offset: int, data: bytes) -> None:
     """What the disk gave must be what the backend's file holds: a fast wrong answer is no result."""
-    if task.file is None:
-        return
-    with Path(task.file).open("rb") as file:
+    with Path(name).open("rb") as file:
         file.seek(offset)
         if file.read(4096) != data:
-            raise RuntimeError(f"{task.uri} returned other data at {offset} than the file holds")
+            raise RuntimeError(f"the disk gave other data at {offset} than {name} holds")
 
 
-async def _async_run(task: Task) -> list[dict[str, object]]:
-    results = []
-    meter = _Meter(task.server_pid)
-    async with await vdc.open(task.uri, poll_us=task.poll_us) as disk:
-        for name in task.workloads:
-            workload = parse_workload(name)
-            places = offsets(workload, disk.size, task.seed)
-            await async_stretch(disk, workload, places, task.warmup, pool=task.pool)
-            meter.start()
-            latencies, took = await async_stretch(disk, workload, places, task.seconds, pool=task.pool)
-            results.append(_result(workload, latencies, took, meter.stop()))
-            for offset in _places(task, disk.size):
-                _compare(task, offset, await disk.pread(offset, 4096))
-    return results
+async def _async_run(task: Task) -> Answer:
+    meter = _Meter(task)
+    async with AsyncExitStack() as stack:
+        disks = [
+            await stack.enter_async_context(await vdc.open(uri, poll_us=task.poll_us)) for uri in task.uris
+        ]
+        job = _job(task, [disk.size for disk in disks])
+        for disk, ledger in zip(disks, job.ledgers or (), strict=False):
+            await async_fill(disk, ledger)
+        await async_stretch(disks, job, task.warmup)
+        meter.start()
+        answer = meter.stop(await async_stretch(disks, job, task.seconds))
+        for disk, ledger in zip(disks, job.ledgers or (), strict=False):
+            await async_readback(disk, ledger)
+        for disk, name in zip(disks, task.files, strict=False):
+            for offset in _samples(task, disk.size):
+                _compare(name, offset, await disk.pread(offset, 4096))
+    return _verdict(job, answer)
 
 
-def _blocking_run(task: Task) -> list[dict[str, object]]:
-    results = []
-    meter = _Meter(task.server_pid)
-    with vdc.connect(task.uri, poll_us=task.poll_us) as disk:
-        for name in task.workloads:
-            workload = parse_workload(name)
-            places = offsets(workload, disk.size, task.seed)
-            blocking_stretch(disk, workload, places, task.warmup, pool=task.pool)
-            meter.start()
-            latencies, took = blocking_stretch(disk, workload, places, task.seconds, pool=task.pool)
-            results.append(_result(workload, latencies, took, meter.stop()))
-            for offset in _places(task, disk.size):
-                _compare(task, offset, disk.pread(offset, 4096))
-    return results
+def _blocking_run(task: Task) -> Answer:
+    meter = _Meter(task)
+    with ExitStack() as stack:
+        threads = stack.enter_context(ThreadPoolExecutor(len(task.uris)))
+        disks = [stack.enter_context(vdc.connect(uri, poll_us=task.poll_us)) for uri in task.uris]
+        job = _job(task, [disk.size for disk in disks])
+        for disk, ledger in zip(disks, job.ledgers or (), strict=False):
+            blocking_fill(disk, ledger)
+        blocking_stretch(threads, disks, job, task.warmup)
+        meter.start()
+        answer = meter.stop(blocking_stretch(threads, disks, job, task.seconds))
+        for disk, ledger in zip(disks, job.ledgers or (), strict=False):
+            blocking_readback(disk, ledger)
+        for disk, name in zip(disks, task.files, strict=False):
+            for offset in _samples(task, disk.size):
+                _compare(name, offset, disk.pread(offset, 4096))
+    return _verdict(job, answer)
 
 
-def _loop_runner(
-    loop: str,
-) -> Callable[[Coroutine[Any, Any, list[dict[str, object]]]], list[dict[str, object]]]:
+def _loop_runner(loop: str) -> Callable[[Coroutine[Any, Any, Answer]], Answer]:
     if loop == "uvloop":
         import uvloop
 
@@ -116,11 +144,11 @@ def _loop_runner(
 
 
 def main() -> None:
-    """Read a :class:`Task` from standard input, run it, write the results to standard output."""
+    """Read a :class:`Task` from standard input, run it, write the answer to standard output."""
     task = Task(**json.load(sys.stdin))
     gc.collect()
-    results = _blocking_run(task) if task.api == "blocking" else _loop_runner(task.loop)(_async_run(task))
-    json.dump(results, sys.stdout)
+    answer = _blocking_run(task) if task.api == "blocking" else _loop_runner(task.loop)(_async_run(task))
+    json.dump(answer, sys.stdout)
 
 
 if __name__ == "__main__":
