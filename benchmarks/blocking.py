@@ -1,14 +1,15 @@
 """One measured stretch through the blocking API: ``pread`` and ``pwrite`` at depth 1, else submit and wait.
 
 A blocking disk belongs to one thread, so each disk has a thread of its own. It has no wait with a time limit:
-in an open loop the thread looks for answers, without sleeping, until the next request is due.
+in an open loop the thread looks for answers until the next request is due, without pause where the client
+polls, else with a short sleep after each look in vain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 
 import vdc
 from benchmarks.stretch import Job, Stretch, payload
@@ -16,7 +17,7 @@ from benchmarks.verify import Ledger
 
 __all__ = ["blocking_fill", "blocking_readback", "blocking_stretch"]
 
-Answers = list[tuple[int, bytes | OSError | None]]
+PAUSE_NS = 50_000  # between two looks of an open loop that does not poll
 
 
 def blocking_stretch(
@@ -104,10 +105,15 @@ def _open_loop(
             queue.submit(next(places), due)
             number += 1
             due = begin + round((number + phase) * interval)
-        if queue.started:
-            queue.collect(0 if due < stop_at and len(queue.started) < job.workload.depth else 1)
-        elif due >= stop_at:
+        if due >= stop_at and not queue.started:
             return
+        if due >= stop_at or len(queue.started) == job.workload.depth:
+            queue.collect(1)
+            continue
+        before = len(queue.started)
+        now = queue.collect(0) if queue.started else perf_counter_ns()
+        if not job.polling and len(queue.started) == before and due > now:
+            sleep(min(due - now, PAUSE_NS) / 1e9)
 
 
 class _Queue:

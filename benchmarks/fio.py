@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.histogram import Histogram
-from benchmarks.processes import Server, Usage, usage
+from benchmarks.processes import Server, Snapshot, Usage
 from benchmarks.results import Round
 from benchmarks.subject import STARTUP_S, Settings
 from benchmarks.workload import Workload
@@ -123,15 +123,15 @@ class _Hooks:
     ) -> dict[str, Usage] | None:
         """What ``pids`` used between the two moments; None if fio ended before."""
         deadline = time.monotonic() + limit_s
-        seen: list[dict[str, Usage]] = []
+        seen: list[dict[str, Snapshot]] = []
         while len(seen) < 2:
             ready, _, _ = select.select([self._fds[0]], [], [], 0.1)
             if ready:
                 os.read(self._fds[0], 1)
-                seen.append({side: usage(pid) for side, pid in pids.items()})
+                seen.append({side: Snapshot.of(pid) for side, pid in pids.items()})
                 os.write(self._fds[1], b"\n")
             elif process.poll() is not None:
                 return None
             elif time.monotonic() > deadline:
                 raise subprocess.TimeoutExpired("fio", limit_s)
-        return {side: seen[1][side] - seen[0][side] for side in pids}
+        return {side: seen[1][side].since(seen[0][side]) for side in pids}

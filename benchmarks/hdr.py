@@ -5,6 +5,7 @@ in it one interval for each round.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -30,27 +31,30 @@ def file_name(one: Round) -> str:
 
 
 def write_logs(folder: Path, rounds: Iterable[Round], started_s: float) -> None:
-    """Write the logs into ``folder``, which is made if it is not there. Values are nanoseconds."""
+    """Write the logs into ``folder``, which is made if it is not there.
+
+    Source: HdrHistogram's HistogramLogWriter, log format 1.3.
+    """
     from hdrh.histogram import HdrHistogram
-    from hdrh.log import HistogramLogWriter
 
     folder.mkdir(parents=True, exist_ok=True)
     groups: dict[str, list[Round]] = {}
     for one in rounds:
         groups.setdefault(file_name(one), []).append(one)
     for name, group in groups.items():
-        with (folder / name).open("w") as file:
-            writer = HistogramLogWriter(file)
-            writer.output_comment(f"{group[0].configuration}: {group[0].workload.title}; nanoseconds")
-            writer.output_log_format_version()
-            writer.output_start_time(started_s * 1000)
-            writer.output_base_time(started_s * 1000)
-            writer.output_legend()
-            at_ms = started_s * 1000
-            for one in group:
-                histogram = HdrHistogram(1, _HIGHEST_NS, _DIGITS)
-                for value, times in one.latency.values():
-                    histogram.record_value(max(value, 1), times)
-                end_ms = at_ms + one.took_ns / 1e6
-                writer.output_interval_histogram(histogram, at_ms / 1000, end_ms / 1000)
-                at_ms = end_ms
+        began_s = 0.0  # as if the rounds had followed each other
+        lines = [
+            f"#[{group[0].configuration}: {group[0].workload.title}; values are nanoseconds]",
+            "#[Histogram log format version 1.3]",
+            f"#[StartTime: {started_s:.3f} (seconds since epoch), {time.ctime(started_s)}]",
+            '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"',
+        ]
+        for one in group:
+            histogram = HdrHistogram(1, _HIGHEST_NS, _DIGITS)
+            for value, times in one.latency.values():
+                histogram.record_value(max(value, 1), times)
+            took_s = one.took_ns / 1e9
+            greatest_ms = one.latency.greatest / 1e6
+            lines.append(f"{began_s:.3f},{took_s:.3f},{greatest_ms:.3f},{histogram.encode().decode()}")
+            began_s += took_s
+        (folder / name).write_text("\n".join(lines) + "\n")

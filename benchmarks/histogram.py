@@ -108,16 +108,21 @@ class Histogram:
         return sqrt(sum((value - mean) ** 2 * times for value, times in self.values()) / self.count)
 
     def to_fio(self) -> dict[str, Any]:
-        """As fio writes ``clat_ns`` in json+: the inverse of :meth:`from_fio`. Its buckets are these."""
-        return {
+        """As fio writes ``clat_ns`` in json+: the inverse of :meth:`from_fio`. Its buckets are these.
+
+        Empty, it has neither percentiles nor bins: fio's own tools stumble over empty ones.
+        """
+        times: dict[str, Any] = {
             "min": self.least,
             "max": self.greatest,
             "mean": round(self.mean, 6),
             "stddev": round(self.deviation, 6),
             "N": self.count,
-            "percentile": {f"{percent:.6f}": self.percentile(percent) for percent in FIO_PERCENTILES},
-            "bins": {str(value): times for value, times in self.values()},
         }
+        if self.count:
+            times["percentile"] = {f"{percent:.6f}": self.percentile(percent) for percent in FIO_PERCENTILES}
+            times["bins"] = {str(value): count for value, count in self.values()}
+        return times
 
     @classmethod
     def from_fio(cls, data: Mapping[str, Any]) -> Histogram:

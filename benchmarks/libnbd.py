@@ -7,10 +7,11 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 from typing import IO
 
 from benchmarks.histogram import Histogram
-from benchmarks.processes import Server, usage
+from benchmarks.processes import Server, Snapshot
 from benchmarks.results import Round
 from benchmarks.subject import STARTUP_S, Settings
 from benchmarks.workload import Workload
@@ -72,9 +73,12 @@ class Libnbd:
             stderr=subprocess.PIPE,
             text=True,
         )
+        limit = Timer(STARTUP_S + self.settings.warmup + self.settings.seconds, process.kill)
+        limit.start()
         try:
             return self._converse(process, workload, number)
         finally:
+            limit.cancel()
             process.kill()
             process.communicate()
 
@@ -83,11 +87,11 @@ class Libnbd:
         assert process.stdout is not None
         pids = {"client": process.pid, "server": self.server.pid}
         self._expect_line(process, process.stdout)
-        before = {side: usage(pid) for side, pid in pids.items()}
+        before = {side: Snapshot.of(pid) for side, pid in pids.items()}
         process.stdin.write("\n")
         process.stdin.flush()
         answer = json.loads(self._expect_line(process, process.stdout))
-        used = {side: usage(pid) - before[side] for side, pid in pids.items()}
+        used = {side: Snapshot.of(pid).since(before[side]) for side, pid in pids.items()}
         process.stdin.close()
         process.stdin = None  # communicate() would flush it
         process.wait(STARTUP_S)
@@ -109,5 +113,5 @@ class Libnbd:
         line = stdout.readline()
         if not line:
             said = process.stderr.read().strip() if process.stderr else ""
-            raise RuntimeError(f"{self.name}: {said or 'the client ended'}")
+            raise RuntimeError(f"{self.name}: {said or 'no answer from the client'}")
         return line

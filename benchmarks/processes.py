@@ -7,12 +7,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Server", "Usage", "usage"]
+__all__ = ["Server", "Snapshot", "Usage"]
 
 START_S = 20  # for a server to listen: an import of everything on a cold cache takes a few
 STOP_S = 15  # vds itself takes at most 10 to drain
@@ -20,18 +20,11 @@ STOP_S = 15  # vds itself takes at most 10 to drain
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a process has used: CPU time of all its threads in ns, and context switches."""
+    """What a process used between two moments: CPU time of all its threads in ns, and context switches."""
 
     cpu_ns: int
     voluntary: int
     involuntary: int
-
-    def __sub__(self, earlier: Usage) -> Usage:
-        return Usage(
-            cpu_ns=self.cpu_ns - earlier.cpu_ns,
-            voluntary=self.voluntary - earlier.voluntary,
-            involuntary=self.involuntary - earlier.involuntary,
-        )
 
     @property
     def switches(self) -> int:
@@ -43,24 +36,45 @@ class Usage:
         return {"cpu_ns": self.cpu_ns, "voluntary": self.voluntary, "involuntary": self.involuntary}
 
 
-def usage(pid: int) -> Usage:
-    """What ``pid`` has used: CPU time of all threads it ever had, context switches of those alive.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """What a process has used so far; ``switches`` of each thread that is alive: voluntary, involuntary."""
 
-    A pool's threads must therefore outlive the measurement. Raises: OSError (no such process).
-    """
-    voluntary = involuntary = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        try:
-            status = (task / "status").read_text()
-        except OSError:  # the thread ended just now
-            continue
-        for line in status.splitlines():
-            key, _, value = line.partition(":")
-            if key == "voluntary_ctxt_switches":
-                voluntary += int(value)
-            elif key == "nonvoluntary_ctxt_switches":
-                involuntary += int(value)
-    return Usage(cpu_ns=time.clock_gettime_ns(_cpu_clock(pid)), voluntary=voluntary, involuntary=involuntary)
+    cpu_ns: int
+    switches: Mapping[int, tuple[int, int]]
+
+    @classmethod
+    def of(cls, pid: int) -> Snapshot:
+        """Of the process ``pid``, its threads and the kernel's threads that work for it.
+
+        Raises: OSError (no such process).
+        """
+        switches = {}
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            try:
+                switches[int(task.name)] = _switches((task / "status").read_text())
+            except OSError:  # it ended just now
+                continue
+        return cls(cpu_ns=time.clock_gettime_ns(_cpu_clock(pid)), switches=switches)
+
+    def since(self, earlier: Snapshot) -> Usage:
+        """What was used between the two.
+
+        CPU time is of all threads, those that ended in between included; Linux keeps no sum of context
+        switches that another process could read, so those of threads that ended are not in it.
+        """
+        voluntary = involuntary = 0
+        for thread, (now_voluntary, now_involuntary) in self.switches.items():
+            was_voluntary, was_involuntary = earlier.switches.get(thread, (0, 0))
+            voluntary += now_voluntary - was_voluntary
+            involuntary += now_involuntary - was_involuntary
+        return Usage(cpu_ns=self.cpu_ns - earlier.cpu_ns, voluntary=voluntary, involuntary=involuntary)
+
+
+def _switches(status: str) -> tuple[int, int]:
+    """Voluntary and involuntary context switches out of a thread's ``status``. Source: Linux proc(5)."""
+    values = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    return int(values["voluntary_ctxt_switches"]), int(values["nonvoluntary_ctxt_switches"])
 
 
 def _cpu_clock(pid: int) -> int:
@@ -97,9 +111,14 @@ class Server:
             raise ValueError("the server has not been started")
         return self._process.pid
 
-    def usage(self) -> Usage:
-        """What the running process has used so far."""
-        return usage(self.pid)
+    def snapshot(self) -> Snapshot:
+        """What the running process has used so far. Raises: RuntimeError (it has ended, with its words)."""
+        if self._process is not None and self._process.poll() is not None:
+            raise RuntimeError(f"{' '.join(self.command)} has ended; it said: {self._said()}")
+        return Snapshot.of(self.pid)
+
+    def _said(self) -> str:
+        return self.log.read_text(errors="replace").strip() or "nothing"
 
     def __enter__(self) -> Server:
         with self.log.open("wb") as log:
@@ -128,8 +147,7 @@ class Server:
                     return
                 except OSError:
                     time.sleep(0.02)
-        said = self.log.read_text(errors="replace").strip() or "nothing"
-        raise RuntimeError(f"{' '.join(self.command)} does not listen; it said: {said}")
+        raise RuntimeError(f"{' '.join(self.command)} does not listen; it said: {self._said()}")
 
     @staticmethod
     def _end(process: subprocess.Popen[bytes]) -> None:

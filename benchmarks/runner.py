@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from benchmarks.processes import Server
 from benchmarks.results import Round
 from benchmarks.subject import Subject
 from benchmarks.workload import Workload
 
-__all__ = ["IDLE_SHARE", "Plan", "Step", "bystanders", "run", "steps"]
+__all__ = ["IDLE_SHARE", "Plan", "Step", "run", "steps"]
 
 IDLE_SHARE = 0.02
 """Of one processor: what a server that is not measured may use, or the run is called disturbed."""
@@ -38,14 +38,6 @@ class Step:
     subject: Subject
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What a run gave. ``disturbed`` names servers that were busy while others were measured."""
-
-    rounds: list[Round] = field(default_factory=list)
-    disturbed: dict[str, float] = field(default_factory=dict)
-
-
 def steps(plan: Plan) -> Iterator[Step]:
     """All measurements in their order."""
     for number in range(plan.rounds):
@@ -55,8 +47,8 @@ def steps(plan: Plan) -> Iterator[Step]:
                 yield Step(number, workload, subject)
 
 
-def bystanders(plan: Plan) -> dict[str, Server]:
-    """All servers of a plan."""
+def _servers(plan: Plan) -> dict[str, Server]:
+    """All of a plan, by their sockets."""
     return {
         str(server.listen): server
         for _, subjects in plan.subjects
@@ -73,22 +65,23 @@ def run(
 
     Raises: RuntimeError (a client failed; its own words are in the text).
     """
-    outcome = Outcome()
-    servers = bystanders(plan)
+    rounds: list[Round] = []
+    disturbed: dict[str, float] = {}
+    servers = _servers(plan)
     for step in steps(plan):
         coming(step)
-        busy = {server.listen for server in step.subject.servers.values()}
-        idle = {name: server for name, server in servers.items() if server.listen not in busy}
-        before = {name: server.usage().cpu_ns for name, server in idle.items()}
+        measured_too = {str(server.listen) for server in step.subject.servers.values()}
+        idle = {name: server for name, server in servers.items() if name not in measured_too}
+        before = {name: server.snapshot().cpu_ns for name, server in idle.items()}
         begin = time.perf_counter_ns()
         one = step.subject.measure(step.workload, step.number)
         took = time.perf_counter_ns() - begin
         for name, server in idle.items():
-            share = (server.usage().cpu_ns - before[name]) / took
+            share = (server.snapshot().cpu_ns - before[name]) / took
             if share > IDLE_SHARE:
-                outcome.disturbed[name] = max(share, outcome.disturbed.get(name, 0.0))
+                disturbed[name] = max(share, disturbed.get(name, 0.0))
         if not one.ios:
             raise RuntimeError(f"{one.configuration}: {step.workload.name} had no answer in its time")
-        outcome.rounds.append(one)
+        rounds.append(one)
         measured(step, one)
-    return outcome.rounds, outcome.disturbed
+    return rounds, disturbed

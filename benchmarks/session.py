@@ -1,4 +1,4 @@
-"""One run of a command from its options to its files: a place for it, the rounds, what is shown and written."""
+"""One run of a command from its options to its files: a place, the rounds, what is shown, what is written."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ class Session:
         started_ns = time.time_ns()
         described = machine.describe(self.settings.place)
         where = self.settings.place
-        with tempfile.TemporaryDirectory(prefix="vdisk-bench-", dir=where) as place:
-            with prepare(replace(self.settings, place=Path(place))) as plan:
-                with watching(sum(1 for _ in steps(plan))) as progress:
-                    progress.say(
-                        f"{described['cpu']}, {described['cpus']} CPUs, Linux {described['kernel']}, "
-                        f"commit {machine.commit()}, {self.settings.size >> 20} MiB in {where}"
-                    )
-                    rounds, disturbed = run(plan, progress.coming, progress.measured)
-                    for name, share in disturbed.items():
-                        progress.say(
-                            f"disturbed: {Path(name).stem} used {share:.0%} of a processor while another was measured"
-                        )
+        with (
+            tempfile.TemporaryDirectory(prefix="vdisk-bench-", dir=where) as place,
+            prepare(replace(self.settings, place=Path(place))) as plan,
+            watching(sum(1 for _ in steps(plan))) as progress,
+        ):
+            progress.say(
+                f"{described['cpu']}, {described['cpus']} CPUs, Linux {described['kernel']}, "
+                f"commit {machine.commit()}, {self.settings.size >> 20} MiB in {where}"
+            )
+            rounds, disturbed = run(plan, progress.coming, progress.measured)
+            for name, share in disturbed.items():
+                progress.say(f"disturbed: {Path(name).stem} used {share:.0%} of a processor out of its turn")
         standings = evaluate(rounds) if goals else None
         tables.show(summarise(rounds), standings or ())
         self._write(rounds, standings, described, started_ns)

@@ -21,6 +21,7 @@ class Job:
     workload: Workload
     places: list[Iterator[int]]
     pool: bool
+    polling: bool
     rate: float | None = None
     ledgers: list[Ledger] | None = None
 

@@ -41,7 +41,7 @@ class Subject(Protocol):
         """Side (server, front) → the process on it; all other servers of a run must be idle meanwhile."""
 
     def measure(self, workload: Workload, number: int) -> Round:
-        """Measure ``workload`` once, as round ``number``. Raises: RuntimeError (in the client's own words)."""
+        """Measure ``workload`` once, as round ``number``. Raises: RuntimeError (in the client's words)."""
 
 
 def run_client(name: str, command: Sequence[str], text: str, limit_s: float, cwd: Path) -> str:

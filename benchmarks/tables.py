@@ -19,9 +19,9 @@ __all__ = ["GOAL_COLUMNS", "ROW_COLUMNS", "count", "goals_table", "markdown", "n
 SIDES = ("client", "front", "server")
 WIDTH = 150  # where there is no terminal to ask
 LEGEND = (
-    "IOPS: median of the rounds, ± half their range. Latencies: of all rounds together; in an open loop they count "
-    "from when a request was due. CPU s/M: seconds of CPU per million I/Os; switches/k: context switches per "
-    "thousand I/Os; both of client / server, or client / front end / server."
+    "IOPS: median of the rounds, ± half their range. Latencies: of all rounds together; in an open loop they "
+    "count from when a request was due. CPU s/M: seconds of CPU per million I/Os; switches/k: context "
+    "switches per thousand I/Os; both of client / server, or client / front end / server."
 )
 
 

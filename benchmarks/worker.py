@@ -23,7 +23,7 @@ from typing import Any
 import vdc
 from benchmarks.blocking import blocking_fill, blocking_readback, blocking_stretch
 from benchmarks.drivers import async_fill, async_readback, async_stretch
-from benchmarks.processes import Usage, usage
+from benchmarks.processes import Snapshot
 from benchmarks.stretch import Job, Stretch
 from benchmarks.task import Task
 from benchmarks.verify import Ledger
@@ -41,15 +41,17 @@ class _Meter:
 
     def __init__(self, task: Task) -> None:
         self._pids = {"client": os.getpid(), **task.pids}
-        self._before: dict[str, Usage] = {}
+        self._before: dict[str, Snapshot] = {}
         self._times = resource.getrusage(resource.RUSAGE_SELF)
 
     def start(self) -> None:
         self._times = resource.getrusage(resource.RUSAGE_SELF)
-        self._before = {side: usage(pid) for side, pid in self._pids.items()}
+        self._before = {side: Snapshot.of(pid) for side, pid in self._pids.items()}
 
     def stop(self, stretch: Stretch) -> Answer:
-        used = {side: (usage(pid) - self._before[side]).to_json() for side, pid in self._pids.items()}
+        used = {
+            side: Snapshot.of(pid).since(self._before[side]).to_json() for side, pid in self._pids.items()
+        }
         times = resource.getrusage(resource.RUSAGE_SELF)
         reads, writes = stretch.histograms()
         return {
@@ -68,6 +70,7 @@ def _job(task: Task, sizes: list[int]) -> Job:
         workload=workload,
         places=[places(workload, size, f"{task.seed} {number}") for number, size in enumerate(sizes)],
         pool=task.pool,
+        polling=task.poll_us > 0,
         rate=task.rate,
         ledgers=[Ledger(task.seed, number, size, workload.block_size) for number, size in enumerate(sizes)]
         if task.verify
