@@ -106,6 +106,7 @@ def _open_loop(
             number += 1
             due = begin + round((number + phase) * interval)
         if due >= stop_at and not queue.started:
+            sleep(max(stop_at - perf_counter_ns(), 0) / 1e9)  # nothing more is due, but the time is not over
             return
         if due >= stop_at or len(queue.started) == job.workload.depth:
             queue.collect(1)

@@ -44,6 +44,7 @@ async def async_stretch(disks: list[vdc.Disk], job: Job, seconds: float) -> Stre
             async with asyncio.TaskGroup() as tasks:
                 for request, places in requests:
                     tasks.create_task(_open_loop(request, places, stretch, due, alarm, stop_at))
+            await alarm.until(stop_at)  # nothing more is due, but the time is not over
     else:
         loop = _mixed_loop if job.workload.mixed else _closed_loop
         async with asyncio.TaskGroup() as tasks:

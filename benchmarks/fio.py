@@ -23,7 +23,7 @@ from benchmarks.results import Round
 from benchmarks.subject import STARTUP_S, Settings
 from benchmarks.workload import Workload
 
-__all__ = ["Fio", "fio_round", "nbd_target"]
+__all__ = ["Fio", "Hooks", "fio_round", "nbd_target"]
 
 
 def nbd_target(server: Server) -> tuple[str, ...]:
@@ -53,7 +53,7 @@ class Fio:
 
     def measure(self, workload: Workload, number: int) -> Round:
         """Run fio once. Raises: RuntimeError (it failed, in its own words)."""
-        with _Hooks(self.settings.place) as hooks:
+        with Hooks(self.settings.place) as hooks:
             command = [*self.command(workload), *hooks.options]
             process = subprocess.Popen(
                 command,
@@ -97,7 +97,7 @@ def fio_round(
     )
 
 
-class _Hooks:
+class Hooks:
     """Two moments at which fio asks and waits: a line through one pipe, the answer through another."""
 
     def __init__(self, place: Path) -> None:
@@ -106,7 +106,7 @@ class _Hooks:
         hook = f"echo > '{self._asked}'; read -r go < '{self._answered}'"
         self.options = (f"--exec_prerun={hook}", f"--exec_postrun={hook}")
 
-    def __enter__(self) -> _Hooks:
+    def __enter__(self) -> Hooks:
         for path in (self._asked, self._answered):
             os.mkfifo(path)
             self._fds.append(os.open(path, os.O_RDWR | os.O_CLOEXEC))  # never waits for another end

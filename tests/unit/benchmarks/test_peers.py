@@ -1,36 +1,55 @@
-"""A round out of fio's report."""
+"""Which peers there are, how they are started, and what they need."""
 
-from typing import Any
+from pathlib import Path
 
 import pytest
 
-from benchmarks.histogram import Histogram
-from benchmarks.peers import parse_fio
-from benchmarks.workload import parse_workload
+from benchmarks import peers
+from benchmarks.subject import Settings
+from benchmarks.workload import MiB
 
-READ = {"runtime": 500, "total_ios": 7, "clat_ns": {"bins": {"620": 4, "99328": 3}}}
-NOTHING: dict[str, Any] = {"runtime": 0, "total_ios": 0, "clat_ns": {}}
-
-
-def report(**changes: object) -> dict[str, Any]:
-    """What fio says in JSON of one job, as far as we look at it."""
-    job = {"error": 0, "usr_cpu": 20.0, "sys_cpu": 60.0, "ctx": 5, "read": READ, "write": NOTHING}
-    return {"jobs": [job | changes]}
+SETTINGS = Settings(place=Path("/run/x"), size=16 * MiB, seconds=1, warmup=0.1, seed=1, loop="uvloop")
 
 
-def test_a_report_becomes_a_round() -> None:
-    one = parse_fio(report(), parse_workload("randread-4k-1"))
-    assert (one["workload"], one["ios"], one["took_ns"]) == ("randread-4k-1", 7, 500_000_000)
-    assert one["usage"] == {"client": {"cpu_ns": 400_000_000, "voluntary": 5, "involuntary": 0}}
-    latency = Histogram.from_json(one["latency"])
-    assert (latency.count, latency.least, latency.greatest) == (7, 620, 99328)
+@pytest.fixture
+def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without any of the programs."""
+    monkeypatch.setattr("shutil.which", lambda program: None)
 
 
-def test_a_write_workload_takes_the_write_side() -> None:
-    one = parse_fio(report(read=NOTHING, write=READ), parse_workload("seqwrite-1m-4"))
-    assert one["ios"] == 7
+@pytest.mark.usefixtures("nothing_installed")
+def test_what_is_missing_is_named_by_its_debian_package() -> None:
+    assert peers.missing_packages([]) == [
+        *("fio", "gcc", "libc6-dev", "libnbd-dev", "nbdkit", "pkgconf", "qemu-system-common", "qemu-utils"),
+        "util-linux",
+    ]
 
 
-def test_an_error_in_the_job_is_an_error() -> None:
-    with pytest.raises(RuntimeError, match="error 5"):
-        parse_fio(report(error=5), parse_workload("randread-4k-1"))
+@pytest.mark.usefixtures("nothing_installed")
+def test_what_is_left_out_needs_nothing() -> None:
+    missing = peers.missing_packages(["qemu-nbd", "qemu-storage-daemon", "nbdkit file"])
+    assert "nbdkit" in missing, "nbdkit memory needs it still"
+    assert "qemu-utils" not in missing
+    assert "qemu-system-common" not in missing
+    assert "nbdkit" not in peers.missing_packages([peer.name for peer in peers.PEERS])
+
+
+@pytest.mark.parametrize("peer", peers.PEERS, ids=lambda peer: peer.name)
+def test_a_server_listens_in_the_runs_own_place_and_serves_the_image(peer: peers.Peer) -> None:
+    server = peers.peer_server(peer, SETTINGS, Path("/run/x/a,b"))
+    assert server.listen == Path(f"/run/x/{peer.name.replace(' ', '-')}.sock")
+    assert any(str(server.listen) in word for word in server.command)
+    assert any("/run/x/a" in word for word in server.command) == peer.counts
+    assert peer.program in server.command
+
+
+def test_a_comma_in_a_name_is_not_an_option_of_qemu() -> None:
+    for peer in peers.PEERS:
+        if peer.program.startswith("qemu"):
+            server = peers.peer_server(peer, SETTINGS, Path("/run/x/a,b"))
+            assert any("/run/x/a,,b" in word for word in server.command)
+            assert any("locking=off" in word for word in server.command), "the others have it open too"
+
+
+def test_memory_never_counts() -> None:
+    assert [peer.name for peer in peers.PEERS if not peer.counts] == ["nbdkit memory"]

@@ -3,11 +3,12 @@
 import os
 import socket
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from benchmarks.processes import Server, Usage, usage
+from benchmarks.processes import Server, Snapshot, Usage
 
 LISTENER = (
     "import signal, socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); "
@@ -15,31 +16,50 @@ LISTENER = (
 )
 
 
+def listener(listen: Path) -> Server:
+    """A server that listens and does nothing else."""
+    return Server([sys.executable, "-c", LISTENER, str(listen)], listen)
+
+
 def test_usage_grows_by_what_was_used() -> None:
-    before = usage(os.getpid())
+    before = Snapshot.of(os.getpid())
     sum(range(2_000_000))
-    used = usage(os.getpid()) - before
+    used = Snapshot.of(os.getpid()).since(before)
     assert used.cpu_ns > 1_000_000
     assert used.voluntary >= 0
     assert used.involuntary >= 0
 
 
-def test_usage_as_json() -> None:
-    assert Usage(cpu_ns=1, voluntary=2, involuntary=3).to_json() == {
-        "cpu_ns": 1,
-        "voluntary": 2,
-        "involuntary": 3,
-    }
+def test_a_thread_that_ended_takes_its_switches_along_but_not_its_time() -> None:
+    before = Snapshot(cpu_ns=100, switches={1: (5, 1), 2: (1000, 50)})
+    after = Snapshot(cpu_ns=900, switches={1: (7, 2), 3: (10, 0)})
+    assert after.since(before) == Usage(cpu_ns=800, voluntary=12, involuntary=1)
+
+
+def test_every_thread_is_looked_at() -> None:
+    release = threading.Event()
+    thread = threading.Thread(target=release.wait)
+    thread.start()
+    try:
+        assert thread.native_id in Snapshot.of(os.getpid()).switches
+    finally:
+        release.set()
+        thread.join()
+
+
+def test_usage_as_json_and_back() -> None:
+    used = Usage(cpu_ns=1, voluntary=2, involuntary=3)
+    assert used.to_json() == {"cpu_ns": 1, "voluntary": 2, "involuntary": 3}
+    assert Usage(**used.to_json()) == used
+    assert used.switches == 5
 
 
 def test_a_server_listens_inside_the_block_and_is_gone_after_it(tmp_path: Path) -> None:
     listen = tmp_path / "s.sock"
-    with (
-        Server([sys.executable, "-c", LISTENER, str(listen)], listen) as server,
-        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock,
-    ):
+    with listener(listen) as server, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         sock.connect(str(listen))
         pid = server.pid
+        assert server.snapshot().cpu_ns > 0
     assert not Path(f"/proc/{pid}").exists()
 
 
@@ -47,6 +67,14 @@ def test_a_server_that_ends_at_once_is_an_error_with_its_own_words(tmp_path: Pat
     command = [sys.executable, "-c", "raise SystemExit('no such volume')"]
     with pytest.raises(RuntimeError, match="no such volume"), Server(command, tmp_path / "s.sock"):
         pass
+
+
+def test_a_server_that_ends_later_is_noticed_when_it_is_looked_at(tmp_path: Path) -> None:
+    with listener(tmp_path / "s.sock") as server:
+        os.kill(server.pid, 9)
+        os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(RuntimeError, match="has ended; it said: nothing"):
+            server.snapshot()
 
 
 def test_a_server_that_was_not_started_has_no_pid(tmp_path: Path) -> None:

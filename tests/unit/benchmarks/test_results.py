@@ -1,33 +1,9 @@
-"""Medians, spread, percentiles and rates from raw rounds."""
-
-from typing import Any
+"""Medians, spread, percentiles and rates from rounds."""
 
 import pytest
 
-from benchmarks.histogram import Histogram
 from benchmarks.results import spread, summarise
-
-
-def a_round(
-    configuration: str = "shm async",
-    workload: str = "randread-4k-1",
-    *,
-    ios: int = 1000,
-    latency_ns: int = 100,
-) -> dict[str, Any]:
-    """1000 I/Os of 100 ns in a second, or as told."""
-    histogram = Histogram()
-    histogram.add(latency_ns, ios)
-    used = {"cpu_ns": 2_000_000, "voluntary": 30, "involuntary": 20}
-    return {
-        "configuration": configuration,
-        "workload": workload,
-        "round": 0,
-        "ios": ios,
-        "took_ns": 1_000_000_000,
-        "usage": {"client": used, "server": {"cpu_ns": 4_000_000, "voluntary": 0, "involuntary": 7}},
-        "latency": histogram.to_json(),
-    }
+from tests.unit.benchmarks.rounds import a_round
 
 
 def test_the_rate_is_the_median_of_the_rounds_and_the_spread_half_their_range() -> None:
@@ -39,32 +15,34 @@ def test_the_rate_is_the_median_of_the_rounds_and_the_spread_half_their_range() 
 
 def test_percentiles_are_of_all_answers_not_of_the_rounds_percentiles() -> None:
     (row,) = summarise([a_round(ios=998, latency_ns=100), a_round(ios=2, latency_ns=5000)])
-    assert row.p50_us == 0.1
-    assert row.p99_us == 0.1
-    assert row.p999_us == pytest.approx(5, rel=0.02)
+    assert row.latency.percentile(50) == 100
+    assert row.latency.percentile(99) == 100
+    assert row.latency.percentile(99.9) == pytest.approx(5000, rel=0.02)
 
 
 def test_cpu_is_seconds_a_million_and_switches_are_a_thousand() -> None:
-    (row,) = summarise([a_round(), a_round()])
-    assert row.client_cpu == pytest.approx(2.0)
-    assert row.server_cpu == pytest.approx(4.0)
-    assert row.client_switches == pytest.approx(50)
-    assert row.server_switches == pytest.approx(7)
+    (row,) = summarise([a_round(sides=("client", "front", "server"))] * 2)
+    assert row.cpu == pytest.approx({"client": 2.0, "front": 2.0, "server": 2.0})
+    assert row.switches == pytest.approx({"client": 50, "front": 50, "server": 50})
 
 
-def test_a_side_that_was_not_measured_stays_unknown() -> None:
-    one = a_round()
-    del one["usage"]["server"]
-    (row,) = summarise([one])
-    assert (row.server_cpu, row.server_switches) == (None, None)
-    assert row.client_cpu is not None
+def test_a_side_that_is_not_there_is_in_no_column() -> None:
+    (row,) = summarise([a_round(sides=("client",))])
+    assert list(row.cpu) == list(row.switches) == ["client"]
 
 
-def test_a_side_may_have_cpu_time_alone() -> None:
-    one = a_round()
-    one["usage"]["server"] = {"cpu_ns": 1_000_000}
-    (row,) = summarise([one])
-    assert (row.server_cpu, row.server_switches) == (1.0, None)
+def test_reads_and_writes_count_together() -> None:
+    read, write = a_round(), a_round(workload="randwrite-4k-1", latency_ns=300)
+    both = read.__class__(
+        configuration="x",
+        workload=read.workload,
+        number=0,
+        took_ns=read.took_ns,
+        reads=read.reads,
+        writes=write.writes,
+    )
+    assert (both.ios, both.iops) == (2000, 2000)
+    assert both.latency.mean == 200
 
 
 def test_rows_keep_the_order_in_which_they_first_appear() -> None:
@@ -72,15 +50,24 @@ def test_rows_keep_the_order_in_which_they_first_appear() -> None:
         [
             a_round("b", "randread-4k-8"),
             a_round("a", "randread-4k-1"),
+            a_round("a", "randread-4k-1", disks=4),
             a_round("b", "randread-4k-1"),
             a_round("a", "randread-4k-1"),
         ]
     )
-    assert [(row.configuration, row.workload, row.rounds) for row in rows] == [
-        ("b", "randread-4k-8", 1),
-        ("a", "randread-4k-1", 2),
-        ("b", "randread-4k-1", 1),
+    assert [(row.configuration, row.workload.name, row.disks, row.rounds) for row in rows] == [
+        ("b", "randread-4k-8", 1, 1),
+        ("a", "randread-4k-1", 1, 2),
+        ("a", "randread-4k-1", 4, 1),
+        ("b", "randread-4k-1", 1, 1),
     ]
+
+
+def test_wrong_answers_add_up() -> None:
+    (row,) = summarise([a_round(verify_errors=0), a_round(verify_errors=3)])
+    assert row.verify_errors == 3
+    (row,) = summarise([a_round()])
+    assert row.verify_errors is None
 
 
 def test_the_spread_of_one_round_is_nothing() -> None:
