@@ -26,7 +26,8 @@ esac
 cd "$(dirname "$0")"
 . scripts/setup.sh
 need_commands qemu-img=qemu-utils qemu-io=qemu-utils nbdcopy=libnbd-bin nbdinfo=libnbd-bin fio=fio \
-    mkfs.ext4=e2fsprogs e2fsck=e2fsprogs gcc=gcc /usr/include/stdio.h=libc6-dev tshark=tshark
+    mkfs.ext4=e2fsprogs e2fsck=e2fsprogs gcc=gcc /usr/include/stdio.h=libc6-dev tshark=tshark \
+    nbdkit=nbdkit qemu-storage-daemon=qemu-system-common pkg-config=pkgconf /usr/include/libnbd.h=libnbd-dev
 need_venv dev
 PATH=$VENV/bin:$PATH
 hash -r

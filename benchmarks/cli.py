@@ -76,7 +76,12 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     file = click.Path(path_type=Path, dir_okay=False)
     for option in reversed(
         (
-            click.option("--size", type=_Size(), default=None, help="Of each disk: 1G, with --quick 256M."),
+            click.option(
+                "--size",
+                type=_Size(),
+                default=None,
+                help="Of each disk: 1G, with --quick 256M; of several disks together, so 16M or more each.",
+            ),
             click.option("--directory", type=folder, default=_default_directory, help="Default: /dev/shm."),
             click.option("--rounds", type=click.IntRange(1, 1000), default=None, help="5, with --quick 2."),
             click.option(
@@ -119,12 +124,14 @@ class _Common(TypedDict):
     hdr_path: Path | None
 
 
-def _session(command: str, options: dict[str, object], common: _Common) -> Session:
+def _session(command: str, options: dict[str, object], common: _Common, disks: int = 1) -> Session:
+    """The run of a command on up to ``disks`` disks, which share the usual size among them."""
     quick = common["quick"]
+    usual = max(16, (256 if quick else 1024) // disks) * MiB
     seconds, warmup = QUICK_S if quick else FULL_S
     settings = Settings(
         place=common["directory"],
-        size=common["size"] or (256 if quick else 1024) * MiB,
+        size=common["size"] or usual,
         seconds=common["seconds"] or seconds,
         warmup=warmup,
         seed=common["seed"],
@@ -221,7 +228,7 @@ def disk_command(
         "rate": rate,
         "verify": verify,
     }
-    session = _session("disk", options, common)
+    session = _session("disk", options, common, max(counts))
     _check_disk(session.settings.size, api, backend, counts, rate, verify, workloads)
 
     def prepare(settings: Settings) -> AbstractContextManager[Plan]:
