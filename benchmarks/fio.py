@@ -2,7 +2,8 @@
 
 There is no ramp: fio's figures count from its first request, and all its requests are then in the server's
 CPU time too. That time, and fio's own, is read while both processes are still there, at moments that fio
-itself names (``exec_prerun``, ``exec_postrun``): a server's threads for a connection end with it.
+itself names (``exec_prerun``, ``exec_postrun``): a server's threads for a connection end with it. Latencies
+are fio's ``lat``, from the moment it begins to submit a request: what a caller waits.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from benchmarks.histogram import Histogram
-from benchmarks.processes import Server, Snapshot, Usage
+from benchmarks.processes import Server, Snapshot, Usage, with_parent
 from benchmarks.results import Round
 from benchmarks.subject import STARTUP_S, Settings
 from benchmarks.workload import Workload
@@ -44,8 +46,14 @@ class Fio:
         """The whole command line but for the moments at which it calls us."""
         mixed = [f"--rwmixread={workload.reads}"] if workload.mixed else []
         return [
-            *("fio", "--name=bench", "--output-format=json+", "--thread", "--norandommap"),
-            *("--scramble_buffers=0", "--time_based", f"--randseed={self.settings.seed}", *mixed),
+            *("fio", "--name=bench", "--output-format=json+", "--lat_percentiles=1", "--thread"),
+            *(
+                "--norandommap",
+                "--scramble_buffers=0",
+                "--time_based",
+                f"--randseed={self.settings.seed}",
+                *mixed,
+            ),
             *(f"--rw={workload.fio_rw}", f"--bs={workload.block_size}", f"--iodepth={workload.depth}"),
             *(f"--size={self.settings.size}", f"--runtime={round(self.settings.seconds * 1000)}ms"),
             *self.target,
@@ -56,7 +64,7 @@ class Fio:
         with Hooks(self.settings.place) as hooks:
             command = [*self.command(workload), *hooks.options]
             process = subprocess.Popen(
-                command,
+                with_parent(command),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -89,8 +97,8 @@ def fio_round(
         workload=workload,
         number=number,
         took_ns=max(int(job[way]["runtime"]) for way in ("read", "write")) * 1_000_000,
-        reads=Histogram.from_fio(job["read"]["clat_ns"]),
-        writes=Histogram.from_fio(job["write"]["clat_ns"]),
+        reads=Histogram.from_fio(job["read"]["lat_ns"]),
+        writes=Histogram.from_fio(job["write"]["lat_ns"]),
         usage=used,
         user=float(job["usr_cpu"]),
         system=float(job["sys_cpu"]),
@@ -103,7 +111,8 @@ class Hooks:
     def __init__(self, place: Path) -> None:
         self._asked, self._answered = place / "fio.asked", place / "fio.answered"
         self._fds: list[int] = []
-        hook = f"echo > '{self._asked}'; read -r go < '{self._answered}'"
+        ask = f"echo > {quote(str(self._asked))}; read -r go < {quote(str(self._answered))}"
+        hook = f"timeout {STARTUP_S} sh -c {quote(ask)}"  # whoever should answer may be gone
         self.options = (f"--exec_prerun={hook}", f"--exec_postrun={hook}")
 
     def __enter__(self) -> Hooks:

@@ -11,7 +11,7 @@ from threading import Timer
 from typing import IO
 
 from benchmarks.histogram import Histogram
-from benchmarks.processes import Server, Snapshot
+from benchmarks.processes import Server, Snapshot, with_parent
 from benchmarks.results import Round
 from benchmarks.subject import STARTUP_S, Settings
 from benchmarks.workload import Workload
@@ -67,7 +67,7 @@ class Libnbd:
         if workload.mixed:
             raise RuntimeError(f"{self.name}: {workload.name} is not for this client")
         process = subprocess.Popen(
-            self.command(workload),
+            with_parent(self.command(workload)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -27,21 +27,17 @@ Command = Callable[[Path, Path, int], Sequence[str]]  # from socket, image and s
 
 
 def _nbdkit_file(listen: Path, image: Path, size: int) -> Sequence[str]:
-    return ("nbdkit", "--foreground", "--exit-with-parent", "--unix", str(listen), "file", str(image))
+    return ("nbdkit", "--foreground", "--unix", str(listen), "file", str(image))
 
 
 def _nbdkit_memory(listen: Path, image: Path, size: int) -> Sequence[str]:
-    return ("nbdkit", "--foreground", "--exit-with-parent", "--unix", str(listen), "memory", str(size))
-
-
-# Both QEMUs would lock the image against the others, and neither ends with its parent by itself.
-_WITH_PARENT = ("setpriv", "--pdeathsig", "TERM")
+    return ("nbdkit", "--foreground", "--unix", str(listen), "memory", str(size))
 
 
 def _qemu_nbd(listen: Path, image: Path, size: int) -> Sequence[str]:
     options = f"driver=raw,file.driver=file,file.filename={_escaped(image)},file.locking=off"
     return (
-        *(*_WITH_PARENT, "qemu-nbd", "--persistent", "--shared=0", f"--socket={listen}"),
+        *("qemu-nbd", "--persistent", "--shared=0", f"--socket={listen}"),
         *("--cache=writeback", "--image-opts", options),
     )
 
@@ -49,7 +45,7 @@ def _qemu_nbd(listen: Path, image: Path, size: int) -> Sequence[str]:
 def _qemu_storage_daemon(listen: Path, image: Path, size: int) -> Sequence[str]:
     file = f"driver=file,node-name=file,filename={_escaped(image)},locking=off,aio={_qemu_aio()}"
     return (
-        *(*_WITH_PARENT, "qemu-storage-daemon", "--blockdev", file),
+        *("qemu-storage-daemon", "--blockdev", file),
         *("--blockdev", "driver=raw,node-name=disk,file=file"),
         *("--nbd-server", f"addr.type=unix,addr.path={_escaped(listen)},max-connections=0"),
         *("--export", "type=nbd,id=export,node-name=disk,name=,writable=on"),
@@ -98,7 +94,6 @@ def missing_packages(without: Sequence[str]) -> list[str]:
     """The Debian packages that are needed and not there; peers in ``without`` need nothing."""
     needed = [(peer.program, peer.package) for peer in PEERS if peer.name not in without]
     needed += [("fio", "fio"), ("cc", "gcc"), ("cc", "libc6-dev"), ("pkg-config", "pkgconf")]
-    needed += [("setpriv", "util-linux")]
     missing = {package for program, package in needed if shutil.which(program) is None}
     if shutil.which("pkg-config") is None or subprocess.run(["pkg-config", "--exists", "libnbd"]).returncode:
         missing.add("libnbd-dev")

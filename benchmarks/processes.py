@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Server", "Snapshot", "Usage"]
+__all__ = ["Server", "Snapshot", "Usage", "with_parent"]
 
 START_S = 20  # for a server to listen: an import of everything on a cold cache takes a few
 STOP_S = 15  # vds itself takes at most 10 to drain
@@ -82,6 +83,15 @@ def _cpu_clock(pid: int) -> int:
     return (~pid << 3) | 2  # CPUCLOCK_SCHED of the whole process; Linux include/linux/posix-timers_types.h
 
 
+def with_parent(command: Sequence[str]) -> list[str]:
+    """``command``, killed by the kernel when this process ends in whatever way, where setpriv can arrange it.
+
+    The process keeps its id: setpriv becomes the command.
+    """
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", *command] if setpriv else list(command)
+
+
 class Server:
     """A server process that listens on ``listen``; leaving the ``with`` block ends it."""
 
@@ -96,13 +106,13 @@ class Server:
     def vds(cls, listen: Path, volumes: Sequence[str], *, poll_us: int, loop: str) -> Server:
         """Our own server; each of ``volumes`` is ``NAME=BACKEND[,OPTION…]``."""
         command = [sys.executable, "-m", "vds", "serve", "--listen", str(listen), "--poll-us", str(poll_us)]
-        return cls([*command, "--loop", loop, "--exit-with-parent", *volumes], listen)
+        return cls([*command, "--loop", loop, *volumes], listen)
 
     @classmethod
     def vdc(cls, listen: Path, uri: str, *, poll_us: int, loop: str) -> Server:
         """Our NBD front end of the disk at ``uri``."""
         command = [sys.executable, "-m", "vdc", "serve", uri, "--nbd", str(listen), "--poll-us", str(poll_us)]
-        return cls([*command, "--loop", loop, "--exit-with-parent"], listen, kind=socket.SOCK_STREAM)
+        return cls([*command, "--loop", loop], listen, kind=socket.SOCK_STREAM)
 
     @property
     def pid(self) -> int:
@@ -123,7 +133,11 @@ class Server:
     def __enter__(self) -> Server:
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=Path(__file__).parents[1]
+                with_parent(self.command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=Path(__file__).parents[1],
             )
         try:
             self._wait_until_it_listens(self._process)

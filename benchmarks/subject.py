@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks.processes import Server
+from benchmarks.processes import Server, with_parent
 from benchmarks.results import Round
 from benchmarks.workload import Workload
 
@@ -51,7 +51,7 @@ def run_client(name: str, command: Sequence[str], text: str, limit_s: float, cwd
     """
     try:
         done = subprocess.run(
-            command,
+            with_parent(command),
             cwd=cwd,
             input=text,
             capture_output=True,

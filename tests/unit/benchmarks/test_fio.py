@@ -16,9 +16,9 @@ from benchmarks.workload import MiB, parse_workload
 READ = {
     "runtime": 500,
     "total_ios": 7,
-    "clat_ns": {"N": 7, "min": 600, "max": 99_900, "mean": 43_000.0, "bins": {"620": 4, "99840": 3}},
+    "lat_ns": {"N": 7, "min": 600, "max": 99_900, "mean": 43_000.0, "bins": {"620": 4, "99840": 3}},
 }
-NOTHING: dict[str, Any] = {"runtime": 0, "total_ios": 0, "clat_ns": {"N": 0, "min": 0, "max": 0, "mean": 0.0}}
+NOTHING: dict[str, Any] = {"runtime": 0, "total_ios": 0, "lat_ns": {"N": 0, "min": 0, "max": 0, "mean": 0.0}}
 USED = {"client": Usage(cpu_ns=400_000_000, voluntary=5, involuntary=1)}
 
 
@@ -56,7 +56,14 @@ def test_fio_is_told_what_ours_is_told(tmp_path: Path) -> None:
     command = fio.command(parse_workload("randrw70-64k-16"))
     assert {
         *("--rw=randrw", "--rwmixread=70", "--bs=65536", "--iodepth=16", "--size=16777216"),
-        *("--runtime=250ms", "--time_based", "--norandommap", "--randseed=7", "--ioengine=psync"),
+        *(
+            "--runtime=250ms",
+            "--lat_percentiles=1",
+            "--time_based",
+            "--norandommap",
+            "--randseed=7",
+            "--ioengine=psync",
+        ),
     } <= set(command)
     assert not [word for word in command if "ramp" in word]
     assert "--rwmixread=100" not in fio.command(parse_workload("randread-4k-1"))

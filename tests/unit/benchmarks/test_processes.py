@@ -1,14 +1,16 @@
 """What a process has used, and servers that come up, or do not, and end."""
 
 import os
+import select
 import socket
+import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from benchmarks.processes import Server, Snapshot, Usage
+from benchmarks.processes import Server, Snapshot, Usage, with_parent
 
 LISTENER = (
     "import signal, socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); "
@@ -80,3 +82,27 @@ def test_a_server_that_ends_later_is_noticed_when_it_is_looked_at(tmp_path: Path
 def test_a_server_that_was_not_started_has_no_pid(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not been started"):
         _ = Server(["true"], tmp_path / "s.sock").pid
+
+
+def test_a_process_dies_with_the_one_that_started_it(tmp_path: Path) -> None:
+    starter = (
+        "import subprocess, sys; from benchmarks.processes import with_parent; "
+        "print(subprocess.Popen(with_parent(['sleep', '600'])).pid, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", starter], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        pidfd = os.pidfd_open(int(process.stdout.readline()))
+        process.kill()
+        try:
+            assert select.select([pidfd], [], [], 30)[0] == [pidfd], (
+                "it is readable when the process has ended"
+            )
+        finally:
+            os.close(pidfd)
+
+
+def test_where_nothing_can_arrange_it_the_command_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    assert with_parent(("a", "b")) == ["a", "b"]
