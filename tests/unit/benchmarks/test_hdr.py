@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hdrh.histogram import HdrHistogram
+from hdrh.log import HistogramLogReader
 
 from benchmarks import hdr
 from tests.unit.benchmarks.rounds import a_round
@@ -21,8 +23,6 @@ def test_a_log_is_named_after_what_it_holds(configuration: str, disks: int, name
 
 
 def test_a_log_for_each_configuration_and_workload_with_an_interval_for_each_round(tmp_path: Path) -> None:
-    log = pytest.importorskip("hdrh.log", reason="hdrhistogram is of the extra bench")
-    histogram = pytest.importorskip("hdrh.histogram")
     rounds = [
         a_round(number=0, ios=1000, latency_ns=50_000),
         a_round("nbdkit file, fio"),
@@ -36,8 +36,8 @@ def test_a_log_for_each_configuration_and_workload_with_an_interval_for_each_rou
     ]
     path = folder / "shm-async-polling-randread-4k-1.hlog"
     assert "#[Histogram log format version 1.3]\n" in path.read_text()
-    reference = histogram.HdrHistogram(1, 3_600_000_000_000, 3)
-    reader = log.HistogramLogReader(str(path), reference)
+    reference = HdrHistogram(1, 3_600_000_000_000, 3)
+    reader = HistogramLogReader(str(path), reference)
     first, second = iter(reader.get_next_interval_histogram, None)
     reader.close()
     assert (first.get_total_count(), second.get_total_count()) == (1000, 500)
