@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,25 @@ def test_several_disks_at_once_keep_what_is_theirs(tmp_path: Path) -> None:
     assert "verify: 0 errors" in shown
     assert [(row.disks, row.verify_errors) for row in rows] == [(1, 0), (4, 0)] * 4
     assert "async polling, 4 disks" in shown
+
+
+@pytest.mark.slow
+def test_a_disk_that_somebody_else_writes_to_fails_the_run(place: Path) -> None:
+    """The same garbage in the same places again and again: what is there in the end is there to stay."""
+    garbage = bytes(range(256)) * 16
+    command = [*DISK, "--verify", "--wce", "--rounds", "1", "--seconds", "0.5", "--size", "1M"]
+    command += ["--transport", "shm", "--api", "async", "--poll", "off", "--workload", "randrw50-4k-4"]
+    with subprocess.Popen([*command, "--directory", str(place)], cwd=ROOT, stderr=subprocess.PIPE) as process:
+        while process.poll() is None:
+            for image in place.glob("*/image0"):
+                with suppress(OSError), image.open("r+b") as file:  # it may be gone just now
+                    file.seek(64 * 4096)
+                    file.write(garbage)
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
+    assert process.returncode == 1
+    assert "wrong; first: disk 0, 4096 bytes at 262144" in said
+    assert "another run, or no tag" in said
 
 
 @pytest.mark.slow
