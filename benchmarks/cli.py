@@ -6,61 +6,29 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NoReturn, TypedDict, Unpack
+from typing import NoReturn, Unpack
 
 import click
 
-from benchmarks import contest, disk, hdr, peers, tables
+from benchmarks import contest, disk, peers, tables
+from benchmarks.options import (
+    Common,
+    WorkloadName,
+    default_directory,
+    make_session,
+    measuring_options,
+    rounds_of,
+)
 from benchmarks.results import Round
 from benchmarks.runner import Plan
-from benchmarks.session import Files, Session
+from benchmarks.session import Session
 from benchmarks.subject import Settings
-from benchmarks.workload import FULL, QUICK, KiB, MiB, Workload, parse_workload
+from benchmarks.workload import FULL, QUICK, MiB, Workload
 
 __all__ = ["main"]
-
-_UNITS = {"k": KiB, "m": MiB, "g": 1024 * MiB}
-QUICK_S, FULL_S = (0.3, 0.05), (1.0, 0.2)  # measured, warm-up
-
-
-class _Size(click.ParamType[int]):
-    """A number of bytes with K, M or G."""
-
-    name = "size"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        text = str(value)
-        number, unit = (text[:-1], _UNITS[text[-1].lower()]) if text[-1:].lower() in _UNITS else (text, 1)
-        if not number.isdigit() or not int(number) or int(number) * unit % MiB:
-            self.fail(f"{text!r} is not a multiple of 1M, like 256M or 1G", param, ctx)
-        return int(number) * unit
-
-
-class _Workload(click.ParamType[Workload]):
-    """A name like randread-4k-32."""
-
-    name = "workload"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Workload:
-        try:
-            return parse_workload(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-def _default_directory() -> Path:
-    """A tmpfs, so that the disk of this machine is not what is measured."""
-    shm = Path("/dev/shm")
-    return shm if shm.is_dir() else Path(tempfile.gettempdir())
-
-
-def _default_loop() -> str:
-    from importlib.util import find_spec
-
-    return "uvloop" if find_spec("uvloop") else "asyncio"
 
 
 @click.group()
@@ -68,88 +36,6 @@ def main() -> None:
     """Measure the virtual disk server and client."""
     # An exit as any other: servers are ended and files removed on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-
-
-def _options(command: Callable[..., None]) -> Callable[..., None]:
-    """What every measuring command takes."""
-    folder = click.Path(path_type=Path, exists=True, file_okay=False)
-    file = click.Path(path_type=Path, dir_okay=False)
-    for option in reversed(
-        (
-            click.option(
-                "--size",
-                type=_Size(),
-                default=None,
-                help="Of each disk: 1G, with --quick 256M; of several disks together, so 16M or more each.",
-            ),
-            click.option("--directory", type=folder, default=_default_directory, help="Default: /dev/shm."),
-            click.option("--rounds", type=click.IntRange(1, 1000), default=None, help="5, with --quick 2."),
-            click.option(
-                "--seconds", type=click.FloatRange(0.05, 60), default=None, help="1 each, with --quick 0.3."
-            ),
-            click.option("--seed", type=click.IntRange(0, 1 << 62), default=1, show_default=True),
-            click.option(
-                "--loop",
-                type=click.Choice(["asyncio", "uvloop"]),
-                default=_default_loop,
-                help="Default: uvloop.",
-            ),
-            click.option("--quick", is_flag=True, help="For a first look; figures are rougher."),
-            click.option("--json", "json_path", type=file, help="Write everything, in fio's shape."),
-            click.option("--markdown", "markdown_path", type=file, help="Write the tables."),
-            click.option(
-                "--hdr",
-                "hdr_path",
-                type=click.Path(path_type=Path, file_okay=False),
-                help="Write HdrHistogram logs into this folder.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-class _Common(TypedDict):
-    """The values of :func:`_options`."""
-
-    size: int | None
-    directory: Path
-    rounds: int | None
-    seconds: float | None
-    seed: int
-    loop: str
-    quick: bool
-    json_path: Path | None
-    markdown_path: Path | None
-    hdr_path: Path | None
-
-
-def _session(command: str, options: dict[str, object], common: _Common, disks: int = 1) -> Session:
-    """The run of a command on up to ``disks`` disks, which share the usual size among them."""
-    quick = common["quick"]
-    usual = max(16, (256 if quick else 1024) // disks) * MiB
-    seconds, warmup = QUICK_S if quick else FULL_S
-    settings = Settings(
-        place=common["directory"],
-        size=common["size"] or usual,
-        seconds=common["seconds"] or seconds,
-        warmup=warmup,
-        seed=common["seed"],
-        loop=common["loop"],
-    )
-    if common["hdr_path"] is not None and not hdr.available():
-        _stop(2, "--hdr needs the package hdrhistogram: pip install 'ldoms-vdisk[bench]'")
-    kept = {name: getattr(settings, name) for name in ("size", "seconds", "warmup", "seed", "loop")}
-    return Session(
-        command=command,
-        settings=settings,
-        options={**options, **kept, "rounds": _rounds(common), "directory": str(settings.place)},
-        files=Files(json=common["json_path"], markdown=common["markdown_path"], hdr=common["hdr_path"]),
-    )
-
-
-def _rounds(common: _Common) -> int:
-    return common["rounds"] or (2 if common["quick"] else 5)
 
 
 def _stop(code: int, text: str) -> NoReturn:
@@ -197,9 +83,9 @@ def _run(
 )
 @click.option("--verify", is_flag=True, help="Tag every block and check what is read; exit 1 on an error.")
 @click.option(
-    "--workload", "workloads", type=_Workload(), multiple=True, help="Instead of all; may be repeated."
+    "--workload", "workloads", type=WorkloadName(), multiple=True, help="Instead of all; may be repeated."
 )
-@_options
+@measuring_options
 def disk_command(
     transport: str,
     api: str,
@@ -212,7 +98,7 @@ def disk_command(
     rate: float | None,
     verify: bool,
     workloads: tuple[Workload, ...],
-    **common: Unpack[_Common],
+    **common: Unpack[Common],
 ) -> None:
     """A server of our own, both transports and all APIs: IOPS, GB/s, latencies, CPU of all sides."""
     workloads = workloads or (QUICK if common["quick"] else FULL)
@@ -228,7 +114,7 @@ def disk_command(
         "rate": rate,
         "verify": verify,
     }
-    session = _session("disk", options, common, max(counts))
+    session = make_session("disk", options, common, max(counts))
     _check_disk(session.settings.size, api, backend, counts, rate, verify, workloads)
 
     def prepare(settings: Settings) -> AbstractContextManager[Plan]:
@@ -242,7 +128,7 @@ def disk_command(
             rate=rate,
             verify=verify,
         )
-        return disk.prepare(disks, chosen, workloads, _rounds(common))
+        return disk.prepare(disks, chosen, workloads, rounds_of(common))
 
     wrong = [one for one in _run(session, prepare) if one.verify_errors]
     for one in wrong:
@@ -256,6 +142,12 @@ def disk_command(
     sys.exit(1 if wrong else 0)
 
 
+def _check_size(size: int, workloads: Sequence[Workload]) -> None:
+    for workload in workloads:
+        if workload.block_size * workload.depth > size:
+            raise click.UsageError(f"{workload.name} needs a disk of more than {size // MiB} MiB")
+
+
 def _check_disk(
     size: int,
     api: str,
@@ -266,9 +158,7 @@ def _check_disk(
     workloads: tuple[Workload, ...],
 ) -> None:
     """What cannot be measured is refused before anything starts."""
-    for workload in workloads:
-        if workload.block_size * workload.depth > size:
-            raise click.UsageError(f"{workload.name} needs a disk of more than {size // MiB} MiB")
+    _check_size(size, workloads)
     if api in ("nbd", "all"):
         if rate is not None or verify or counts != (1,):
             raise click.UsageError("--rate, --verify and --disks are not for the NBD front end")
@@ -285,8 +175,15 @@ def _check_disk(
     multiple=True,
     help="Leave this peer out; may be repeated.",
 )
-@_options
-def peers_command(without: tuple[str, ...], **common: Unpack[_Common]) -> None:
+@click.option(
+    "--workload",
+    "names",
+    type=click.Choice([workload.name for workload in contest.WORKLOADS]),
+    multiple=True,
+    help="Instead of all that have a goal; may be repeated.",
+)
+@measuring_options
+def peers_command(without: tuple[str, ...], names: tuple[str, ...], **common: Unpack[Common]) -> None:
     """Ours beside other NBD servers and the bare file, and how that stands against the goals."""
     missing = peers.missing_packages(without)
     if missing:
@@ -295,16 +192,21 @@ def peers_command(without: tuple[str, ...], **common: Unpack[_Common]) -> None:
             "missing on this machine; install with:  sudo apt-get install --no-install-recommends "
             f"{' '.join(missing)}  (or leave a peer out: --without)",
         )
-    session = _session("peers", {"without": list(without), "poll_us": contest.POLL_US}, common)
-    for workload in contest.WORKLOADS:
-        if workload.block_size * workload.depth > session.settings.size:
-            raise click.UsageError(f"{workload.name} needs a larger --size")
-    _run(session, lambda settings: contest.prepare(settings, _rounds(common), without), goals=True)
+    workloads = [one for one in contest.WORKLOADS if not names or one.name in names]
+    options: dict[str, object] = {
+        "workloads": [workload.name for workload in workloads],
+        "without": list(without),
+        "poll_us": contest.POLL_US,
+    }
+    session = make_session("peers", options, common)
+    _check_size(session.settings.size, workloads)
+    rounds = rounds_of(common)
+    _run(session, lambda settings: contest.prepare(settings, rounds, without, workloads), goals=True)
 
 
 @main.command("path")
 @click.option(
-    "--directory", type=click.Path(path_type=Path, exists=True, file_okay=False), default=_default_directory
+    "--directory", type=click.Path(path_type=Path, exists=True, file_okay=False), default=default_directory
 )
 def path_command(directory: Path) -> None:
     """Where the time of a 4 KiB read goes, step by step, both sides in one process."""

@@ -20,10 +20,13 @@ __all__ = ["POLL_US", "WORKLOADS", "prepare"]
 POLL_US = 50  # the daemons' own default
 
 WORKLOADS: Sequence[Workload] = tuple(parse_workload(name) for name in OURS)
+"""Those that have a goal."""
 
 
 @contextmanager
-def prepare(settings: Settings, rounds: int, without: Sequence[str]) -> Iterator[Plan]:
+def prepare(
+    settings: Settings, rounds: int, without: Sequence[str], workloads: Sequence[Workload] = WORKLOADS
+) -> Iterator[Plan]:
     """Everything of a run: it is there, and running, until the ``with`` ends.
 
     4 KiB and 64 KiB are handed out as ``bytes`` objects; 1 MiB uses buffers that are shared with the server.
@@ -58,7 +61,7 @@ def prepare(settings: Settings, rounds: int, without: Sequence[str]) -> Iterator
         beside = [subject for group in others.values() for subject in group]
         yield Plan(
             subjects=[
-                (workload, [*(ours[name] for name in OURS[workload.name]), *beside]) for workload in WORKLOADS
+                (workload, [*(ours[name] for name in OURS[workload.name]), *beside]) for workload in workloads
             ],
             rounds=rounds,
         )
