@@ -22,6 +22,7 @@ from benchmarks.options import (
     measuring_options,
     rounds_of,
 )
+from benchmarks.pages.commands import register
 from benchmarks.results import Round
 from benchmarks.runner import Plan
 from benchmarks.session import Session
@@ -36,6 +37,9 @@ def main() -> None:
     """Measure the virtual disk server and client."""
     # An exit as any other: servers are ended and files removed on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
+register(main)
 
 
 def _stop(code: int, text: str) -> NoReturn:
