@@ -5,6 +5,7 @@ import select
 import socket
 import subprocess
 import sys
+import time
 import threading
 from pathlib import Path
 
@@ -93,7 +94,10 @@ def test_a_process_dies_with_the_one_that_started_it(tmp_path: Path) -> None:
         [sys.executable, "-c", starter], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        pidfd = os.pidfd_open(int(process.stdout.readline()))
+        pid = int(process.stdout.readline())
+        pidfd = os.pidfd_open(pid)
+        while Path(f"/proc/{pid}/comm").read_text() != "sleep\n":  # until then the kernel has not been asked
+            time.sleep(0.01)
         process.kill()
         try:
             assert select.select([pidfd], [], [], 30)[0] == [pidfd], (
