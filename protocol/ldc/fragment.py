@@ -31,6 +31,7 @@ __all__ = [
     "MAX_MESSAGE_SIZE",
     "QUEUE_ENTRIES",
     "QUEUE_PACKETS",
+    "WHOLE",
     "Collector",
     "Piece",
     "count_packets",
@@ -43,10 +44,10 @@ QUEUE_PACKETS: Final = QUEUE_ENTRIES - 1  # a queue is full with one entry unuse
 MAX_MESSAGE_SIZE: Final = (
     QUEUE_PACKETS * UNRELIABLE_PAYLOAD
 )  # a message must fit whole into the sender's queue
+WHOLE: Final = ENV_START | ENV_STOP  # of a message in one packet
 
 _DATA: Final = int(PacketType.DATA)
 _INFO: Final = int(PacketStype.INFO)
-_WHOLE: Final = ENV_START | ENV_STOP
 _pack: Final = UnreliablePacketLayout.codec.pack
 
 
@@ -63,7 +64,7 @@ def split_message(message: bytes, seqid: int) -> list[bytes]:
     """
     size = len(message)
     if 0 < size <= UNRELIABLE_PAYLOAD:
-        return [_pack(_DATA, _INFO, 0, _WHOLE | size, seqid, message)]
+        return [_pack(_DATA, _INFO, 0, WHOLE | size, seqid, message)]
     return _split(message, seqid, UNRELIABLE_PAYLOAD, _pack)
 
 
@@ -126,7 +127,7 @@ class Collector:
 
         Source: Solaris ldc.c, i_ldc_read_packet.
         """
-        if env & _WHOLE == _WHOLE and env & ENV_LENGTH_MASK <= self._payload:  # the usual case
+        if env & WHOLE == WHOLE and env & ENV_LENGTH_MASK <= self._payload:  # the usual case
             if self._first_seqid is not None:
                 self.forget()
             return payload[: env & ENV_LENGTH_MASK]

@@ -16,6 +16,7 @@ from protocol.ldc.events import MessageReceived
 from protocol.ldc.fragment import (
     MAX_MESSAGE_SIZE,
     QUEUE_PACKETS,
+    WHOLE,
     Collector,
     Piece,
     count_packets,
@@ -24,7 +25,9 @@ from protocol.ldc.fragment import (
 from protocol.ldc.handshake import UNCHECKED, HandshakeLink
 from protocol.ldc.packet import (
     CTRL_MASK,
+    PACKET_SIZE,
     SEQID_MASK,
+    UNRELIABLE_PAYLOAD,
     Mode,
     PacketStype,
     PacketType,
@@ -40,6 +43,7 @@ _DATA: Final = int(PacketType.DATA)
 _INFO: Final = int(PacketStype.INFO)
 _NACK: Final = int(PacketStype.NACK)
 _UP: Final = TransportState.UP
+_FULL: Final = WHOLE | UNRELIABLE_PAYLOAD  # env of a packet that is a message, as most are: 56 bytes
 
 _unpack: Final = UnreliablePacketLayout.codec.unpack_from
 
@@ -70,6 +74,43 @@ class Link(HandshakeLink):
             raise LocalProtocolError(Layer.LDC, f"no room for {npackets} packets")
         self._output.extend(split_message(message, (self._last_msg_snt + 1) & SEQID_MASK))
         self._last_msg_snt = (self._last_msg_snt + npackets) & SEQID_MASK
+
+    def frame(self, message: bytes) -> bytes | None:
+        """As :meth:`send`, but return the packet, to be sent next, instead of queueing it.
+
+        ``None``: nothing was done, send() the message. It takes several packets, or cannot be sent now, or
+        other outputs go before it.
+        """
+        if (
+            self._output
+            or self._state is not _UP
+            or self._in_reset
+            or not 0 < len(message) <= UNRELIABLE_PAYLOAD
+        ):
+            return None
+        self._last_msg_snt = (self._last_msg_snt + 1) & SEQID_MASK
+        return split_message(message, self._last_msg_snt)[0]
+
+    def take(self, packet: Buffer) -> bytes | None:
+        """As :meth:`receive_packet`, but return the message, instead of an event, that ``packet`` is.
+
+        For what nearly all packets of a session are: a message of 56 bytes in one piece, in sequence, on a
+        link that is UP and has no events left to take. ``None``: nothing was done, receive_packet() it.
+        """
+        if self._state is not _UP or self._in_reset or self._events or len(packet) != PACKET_SIZE:
+            return None
+        type_, stype, ctrl, env, seqid, payload = _unpack(packet)
+        if (
+            seqid != (self._last_msg_rcd + 1) & SEQID_MASK
+            or type_ != _DATA
+            or stype != _INFO
+            or ctrl
+            or env != _FULL
+            or self._collector.first_seqid is not None
+        ):
+            return None
+        self._last_msg_rcd = seqid
+        return bytes(payload)
 
     def _process(self, packet: Buffer) -> None:
         """Check the sequence number and act on one packet. Source: Solaris ldc.c, i_ldc_rx_hdlr."""

@@ -68,12 +68,12 @@ class Client(Endpoint[ClientEvent]):
         server_polls: bool = False,
     ) -> None:
         check_wish(block_size=block_size, max_xfer_blocks=max_xfer_blocks)
-        super().__init__()
+        super().__init__(_WOKEN)
         self._block_size: Final = block_size
         self._max_xfer_blocks: Final = max_xfer_blocks
         self._xfer_mode: Final = xfer_mode
         self._scheme: Final = ring_scheme(extensions)
-        self._extended: Final = _EXTENDED.get(self._scheme)
+        self._ring_data: Final = _RING_DATA[self._scheme]
         self._server_polls: Final = server_polls
         self._handshake: Final = ClientHandshake([Version(*version) for version in versions])
         self._sequence = AnswerSequence()
@@ -81,6 +81,7 @@ class Client(Endpoint[ClientEvent]):
         self._doorbell = ClientDoorbell(server_polls)
         self._attributes: DiskAttributes | None = None
         self._force = False
+        self._data_tag = b""  # how ring data of this session begin: what needs no further look at the tag
 
     @property
     def version(self) -> Version:
@@ -205,6 +206,7 @@ class Client(Endpoint[ClientEvent]):
         self._sequence = AnswerSequence()
         self._range = ClientRange()
         self._attributes = None
+        self._data_tag = b""
         self._held = False
         if self._force:
             self._forced_reset()
@@ -234,8 +236,10 @@ class Client(Endpoint[ClientEvent]):
 
     # -- messages --------------------------------------------------------------------------------------------
 
-    def _message(self, message: bytes) -> None:
+    def _message(self, message: bytes) -> bool:
         try:
+            if message[: _TAG.size] == self._data_tag:
+                return self._dring_answered(message)
             if len(message) < _TAG.size:
                 raise PacketError(Layer.VIO, Reaction.RESET, f"a message of {len(message)} bytes")
             msgtype, subtype, envelope, sid = _TAG.unpack_from(message)
@@ -243,6 +247,7 @@ class Client(Endpoint[ClientEvent]):
             _HANDLERS[envelope](self, message)
         except RemoteProtocolError as error:
             self._lose(str(error), force=True)
+        return False
 
     def _version_answered(self, message: bytes) -> None:
         again = self._handshake.version_answered(message)
@@ -274,36 +279,50 @@ class Client(Endpoint[ClientEvent]):
 
     def _ready(self, message: bytes) -> None:
         self._handshake.peer_ready()
+        if self._handshake.state is ClientState.DATA_RING:
+            self._data_tag = _TAG.pack(
+                MessageType.DATA, Subtype.ACK, Envelope.DRING_DATA, self._handshake.sid
+            )
         assert self._attributes is not None  # the state table leads here through ATTRIBUTES_AGREED only
         self._events.append(SessionReady(version=self.version, attributes=self._attributes))
 
-    def _dring_answered(self, message: bytes) -> None:
+    def _dring_answered(self, message: bytes) -> bool:
+        """Take ring data; its tag is what it has to be. Says whether it was a doorbell."""
         if len(message) != _DRING_DATA.size:
             raise PacketError(Layer.VIO, Reaction.RESET, f"ring data of {len(message)} bytes")
-        _, _, _, _, seq_num, ident, start, end, _ = _DRING_DATA.unpack_from(message)
+        return self._ring_data(self, message)
+
+    def _check_ring(self, ident: int) -> RingGeometry:
+        """Check what every ring message carries; return the ring."""
         ring = self._handshake.ring
         if ident != self._handshake.ring_ident or ring is None:
             raise RingError(Layer.VIO, Reaction.RESET, f"ring {ident} is not ours")
-        if self._extended is not None and self._extended(self, ring, message):
-            return
+        return ring
+
+    def _descriptors_done(self, message: bytes) -> bool:
+        """Take the answer to a range with an end."""
+        _, _, _, _, seq_num, ident, start, end, _ = _DRING_DATA.unpack_from(message)
+        ring = self._check_ring(ident)
         self._sequence.check(seq_num)
         ring.check_range(start, end)
         self._events.append(DescriptorsDone(start, end))
+        return False
 
-    def _woken(self, ring: RingGeometry, message: bytes) -> bool:
+    def _woken(self, message: bytes) -> bool:
         """Take a doorbell: there is nothing else on a polled ring."""
-        _, _, _, _, seq_num, _, start, end, state, completions = _DOORBELL.unpack_from(message)
+        _, _, _, _, seq_num, ident, start, end, state, completions = _DOORBELL.unpack_from(message)
+        self._check_ring(ident)
         if end != OPEN_ENDED:
             raise RingError(Layer.VIO, Reaction.RESET, f"a doorbell that ends at descriptor {end}")
         self._doorbell.received(Doorbell(seq_num, start, state, completions))
-        self._events.append(_WOKEN)
         return True
 
-    def _range_answered(self, ring: RingGeometry, message: bytes) -> bool:
-        """Take an answer to the open range; says whether it was one."""
-        _, _, _, _, seq_num, _, start, end, state = _DRING_DATA.unpack_from(message)
+    def _range_answered(self, message: bytes) -> bool:
+        """Take an answer to the open range, or to another."""
+        _, _, _, _, seq_num, ident, start, end, state = _DRING_DATA.unpack_from(message)
+        ring = self._check_ring(ident)
         if seq_num != self._range.seq_num:
-            return False
+            return self._descriptors_done(message)
         check = _CHECKS.get(state)
         if check is None:
             raise RingError(Layer.VIO, Reaction.RESET, f"processing state {state} of an open range")
@@ -313,7 +332,7 @@ class Client(Endpoint[ClientEvent]):
         if state == ProcState.STOPPED:
             self._range.seq_num = None
             self._events.append(RangeStopped(self._range.next_idx))
-        return True
+        return False
 
     def _inband_answered(self, message: bytes) -> None:
         if len(message) < INBAND.size:
@@ -323,11 +342,12 @@ class Client(Endpoint[ClientEvent]):
         self._events.append(InbandDone(handle, status, nbytes))
 
 
-_EXTENDED: Final[Mapping[Extension, Callable[[Client, RingGeometry, bytes], bool]]] = {
+_RING_DATA: Final[Mapping[Extension, Callable[[Client, bytes], bool]]] = {
+    NO_EXTENSION: Client._descriptors_done,
     Extension.POLLED_RING: Client._woken,
     Extension.OPEN_RANGES: Client._range_answered,
 }
-"""Who looks at ring data first; False leaves it to the rules of the plain ring."""
+"""What ring data mean, by what was agreed; each says whether it was a doorbell."""
 
 _CHECKS: Final[Mapping[int, Callable[[AnswerSequence, int], None]]] = {
     ProcState.ACTIVE: AnswerSequence.check_progress,
@@ -340,6 +360,6 @@ _HANDLERS: Final[Mapping[int, Callable[[Client, bytes], None]]] = {
     Envelope.ATTR_INFO: Client._attributes_answered,
     Envelope.DRING_REG: Client._registered,
     Envelope.RDX: Client._ready,
-    Envelope.DRING_DATA: Client._dring_answered,
     Envelope.DESC_DATA: Client._inband_answered,
 }
+"""What answers mean that have passed :meth:`ClientHandshake.expect`; ring data are known by their tag."""

@@ -27,7 +27,9 @@ Event = TypeVar("Event")
 class Endpoint(ABC, Generic[Event]):
     """One end of a session: bytes in, events out; intent in, bytes out."""
 
-    def __init__(self, *, waits: bool = False) -> None:
+    def __init__(self, rung: Event, *, waits: bool = False) -> None:
+        """``rung`` is the event for a doorbell of the peer's; ``waits``: see above."""
+        self._rung: Final = rung
         self._waits: Final = waits
         self._link: Final = Link()
         self._events: Final[deque[Event]] = deque()
@@ -50,6 +52,19 @@ class Endpoint(ABC, Generic[Event]):
         """
         self._link.receive_packet(packet)
         self._settle()
+
+    def take_packet(self, packet: Buffer) -> bool:
+        """As receive_packet(), and look for events and output next, unless this says True.
+
+        True: it was a doorbell of a polled ring, the packet of which there is one for each time that an end
+        sleeps, and nothing else. There is no event of it, and no output: look at the ring.
+        """
+        if not (self._held or self._events):
+            message = self._link.take(packet)
+            if message is not None:
+                return self._message(message)
+        self.receive_packet(packet)
+        return False
 
     @property
     def awaits_peer(self) -> bool:
@@ -85,15 +100,16 @@ class Endpoint(ABC, Generic[Event]):
         """The link was reset, or (``full``) the peer is gone."""
 
     @abstractmethod
-    def _message(self, message: bytes) -> None:
-        """A message arrived."""
+    def _message(self, message: bytes) -> bool:
+        """A message arrived; True: it was a doorbell, and there is nothing else to be said about it."""
 
     def _settle(self) -> None:
         link = self._link
         while True:
             while not self._held and (event := link.next_event()) is not None:
                 if isinstance(event, MessageReceived):
-                    self._message(event.data)
+                    if self._message(event.data):
+                        self._events.append(self._rung)
                 elif isinstance(event, LinkUp):
                     self._up = True
                     self._linked()
@@ -112,7 +128,10 @@ class Endpoint(ABC, Generic[Event]):
 
     def _send(self, message: bytes) -> None:
         """Send ``message``; without a link it is lost, as everything of the session will be."""
-        if self._link.is_up:
+        packet = self._link.frame(message)
+        if packet is not None:
+            self._output.append(packet)
+        elif self._link.is_up:
             self._link.send(message)
             self._take_output()
 

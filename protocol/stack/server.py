@@ -86,9 +86,9 @@ class Server(Endpoint[ServerEvent]):
         polls: bool = False,
         waits: bool = False,
     ) -> None:
-        super().__init__(waits=waits)
+        super().__init__(_RUNG, waits=waits)
         self.attributes = attributes
-        self._extended: Final = _EXTENDED.get(ring_scheme(extensions))
+        self._ring_data: Final = _RING_DATA[ring_scheme(extensions)]
         self._polls: Final = polls
         self._handshake: Final = ServerHandshake([Version(*version) for version in versions])
         self._answers: Final = RangeQueue()
@@ -273,25 +273,25 @@ class Server(Endpoint[ServerEvent]):
 
     # -- messages --------------------------------------------------------------------------------------------
 
-    def _message(self, message: bytes) -> None:
+    def _message(self, message: bytes) -> bool:
         if len(message) < _TAG.size:
             self._reset(f"a message of {len(message)} bytes", full=True)  # nothing to answer with
-            return
+            return False
         try:
             if message[: _TAG.size] == self._data_tag:
-                self._dring_data(message)
-                return
+                return self._dring_data(message)
             msgtype, subtype, envelope, sid = _TAG.unpack_from(message)
             if self._handshake.restarts(msgtype, subtype, envelope):
                 self._restart = message
                 self._reset("the client started again", full=False)
-                return
+                return False
             self._handshake.expect(msgtype, subtype, envelope, sid)
             _HANDLERS[envelope](self, message)
         except PacketError as error:
             self._refuse(message, str(error), full=False)
         except RemoteProtocolError as error:
             self._refuse(message, str(error), full=error.reaction is not Reaction.NACK)
+        return False
 
     def _refuse(self, message: bytes, cause: str, full: bool) -> None:
         self._answers.append(echo(message, Subtype.NACK))
@@ -348,26 +348,30 @@ class Server(Endpoint[ServerEvent]):
             self._data_tag = _TAG.pack(MessageType.DATA, Subtype.INFO, Envelope.DRING_DATA, handshake.sid)
         self._events.append(SessionReady(version=self.version, attributes=self._announced))
 
-    def _dring_data(self, message: bytes) -> None:
+    def _dring_data(self, message: bytes) -> bool:
+        """Take ring data; its tag is what it has to be. Says whether it was a doorbell."""
         if len(message) != _DRING_DATA.size:
             raise PacketError(Layer.VIO, Reaction.NACK, f"ring data of {len(message)} bytes")
-        if self._extended is not None and self._extended(self, message):
-            return
+        return self._ring_data(self, message)
+
+    def _descriptors_ready(self, message: bytes) -> bool:
+        """Take a range with an end."""
         _, _, _, _, seq_num, ident, start, end, _ = _DRING_DATA.unpack_from(message)
         geometry = self._check(seq_num, ident)
         geometry.check_range(start, end)
         batch = self._answers.open(message, geometry.indices(start, end), geometry.num_descriptors)
         self._events.append(DescriptorsReady(batch, start, geometry.span(start, end)))
+        return False
 
     def _range_opened(self, message: bytes) -> bool:
-        """Take an open range; says whether it was one."""
+        """Take an open range, or another."""
         _, _, _, _, seq_num, ident, start, end, _ = _DRING_DATA.unpack_from(message)
         if end != OPEN_ENDED:
-            return False
+            return self._descriptors_ready(message)
         geometry = self._check(seq_num, ident)
         geometry.check_range(start, start)
         self._events.append(RangeOpened(self._answers.open_ended(message, start, geometry), start))
-        return True
+        return False
 
     def _doorbell_rung(self, message: bytes) -> bool:
         """Take a doorbell: there is nothing else on a polled ring."""
@@ -376,7 +380,6 @@ class Server(Endpoint[ServerEvent]):
         if end != OPEN_ENDED:
             raise RingError(Layer.VIO, Reaction.RESET, f"a doorbell that ends at descriptor {end}")
         self._doorbell.received(Doorbell(seq_num, start, state, consumed))
-        self._events.append(_RUNG)
         return True
 
     def _check(self, seq_num: int, ident: int) -> RingGeometry:
@@ -399,11 +402,12 @@ class Server(Endpoint[ServerEvent]):
         return build_doorbell(doorbell, subtype, self._handshake.sid, RING_IDENT, end_idx)
 
 
-_EXTENDED: Final[Mapping[Extension, Callable[[Server, bytes], bool]]] = {
+_RING_DATA: Final[Mapping[Extension, Callable[[Server, bytes], bool]]] = {
+    NO_EXTENSION: Server._descriptors_ready,
     Extension.POLLED_RING: Server._doorbell_rung,
     Extension.OPEN_RANGES: Server._range_opened,
 }
-"""Who looks at ring data first; False leaves it to the rules of the plain ring."""
+"""What ring data mean, by what was agreed; each says whether it was a doorbell."""
 
 _SEQ_NUM_AT: Final = INBAND.fields.index("seq_num")
 
@@ -413,6 +417,6 @@ _HANDLERS: Final[Mapping[int, Callable[[Server, bytes], None]]] = {
     Envelope.DRING_REG: Server._dring_register,
     Envelope.DRING_UNREG: Server._dring_unregister,
     Envelope.RDX: Server._ready,
-    Envelope.DRING_DATA: Server._dring_data,
     Envelope.DESC_DATA: Server._descriptor_data,
 }
+"""What requests mean that have passed :meth:`ServerHandshake.expect`; ring data are known by their tag."""
