@@ -47,6 +47,9 @@ class CapturedChannel(Channel):
         super().__init__(sock, exported=exported, extensions=extensions)
         self._tap = tap
 
+    def take_packet(self) -> None:
+        """None always: :meth:`receive` has it, and notes it."""
+
     def receive(self, budget: int = 64) -> list[Item]:
         """As :meth:`Channel.receive`, datagram by datagram: whatever one brings is noted before the next."""
         items = super().receive(0)  # put back by unread(), and noted before that

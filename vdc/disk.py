@@ -279,8 +279,13 @@ class Disk(DiskFacts):
             self._loop.call_soon(self._turn)
 
     def _readable(self) -> None:
+        """Take what the server sent. Who is answered runs before the turn scheduled here, so that what
+        they submit next needs no other.
+        """
         self._engine.readable()
-        self._wake()
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
 
     def _writable(self) -> None:
         self._engine.writable()

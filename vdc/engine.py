@@ -50,6 +50,7 @@ RETRY_FIRST_S: Final = 0.01
 RETRY_MOST_S: Final = 0.25
 """Attempts to reach a lost server double their distance up to this: quick for a restart, cheap for an
 outage."""
+RUNNING: Final = State.RUNNING  # an attribute of an enumeration is slow to look up
 LOSSES: Final = (OSError, ChannelError, ProtocolError)
 """What ends a connection; a refusal is an OSError."""
 
@@ -200,6 +201,8 @@ class Engine:
     @property
     def deadline(self) -> float | None:
         """When to call :meth:`tick` next, or None."""
+        if self.state is RUNNING and self._limit_at is None and self._waiting_since is None:
+            return None
         moments = [self._limit_at, self._expiry()]
         if self.state in (State.CONNECTING, State.FAILED):
             moments.append(self._retry_at)

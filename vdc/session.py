@@ -130,6 +130,12 @@ class Session:
         """
         if self._polled and self._running:
             self._report()
+            packet = self._channel.take_packet()
+            if packet is not None:  # nearly always a doorbell, of which the stack reports nothing
+                if not self._stack.take_packet(packet):
+                    self._settle()
+                self.poll()
+                return
         for item in self._channel.receive():
             if isinstance(item, bytes):
                 self._stack.receive_packet(item)
@@ -275,9 +281,12 @@ class Session:
 
     def _report(self) -> None:
         """Tell the stack what was posted and answered; it counts, but not one by one."""
-        self._stack.posted(self._posted)
-        self._stack.consumed(self._consumed)
-        self._posted = self._consumed = 0
+        if self._posted:
+            self._stack.posted(self._posted)
+            self._posted = 0
+        if self._consumed:
+            self._stack.consumed(self._consumed)
+            self._consumed = 0
 
     def _push(self, indices: list[int]) -> None:
         """Send entries, and the data of writes, along with the message that announces them."""

@@ -227,14 +227,17 @@ class Disk(DiskFacts):
         if deadline is not None:
             left = max(0.0, deadline - monotonic())
             timeout = left if timeout is None else min(left, timeout)
-        self.changed()
+        if self._fd < 0 or self._events != select.POLLIN or engine.wants_write:
+            self.changed()
         if self._fd < 0:
             sleep(timeout or 0.0)
+            heard = False
         else:
-            self._listen(timeout)
+            heard = self._listen(timeout)
         if deadline is not None and monotonic() >= deadline:
             engine.tick()
-        engine.poll()
+        if not heard:  # otherwise it was looked at
+            engine.poll()
 
     def _attend(self) -> None:
         """Do what is due without waiting: a program that only looks must not miss that the server is back."""
@@ -245,14 +248,17 @@ class Disk(DiskFacts):
         if self._fd >= 0:
             self._listen(0)
 
-    def _listen(self, timeout: float | None) -> None:
-        """Take what the server sends within ``timeout`` seconds; None waits for ever."""
+    def _listen(self, timeout: float | None) -> bool:
+        """Take what the server sends within ``timeout`` seconds, None waits for ever; whether it did."""
         engine = self._engine
+        heard = False
         for _, events in self._poll.poll(None if timeout is None else ceil(timeout * 1000)):
             if events & select.POLLOUT:
                 engine.writable()
             if events & ~select.POLLOUT:
                 engine.readable()
+                heard = True
+        return heard
 
     def _open(self, give_up_at: float) -> None:
         engine = self._engine

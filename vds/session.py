@@ -142,12 +142,26 @@ class Session:
 
     def _readable(self) -> None:
         try:
+            if self.polled and not self.resetting:
+                packet = self.channel.take_packet()
+                if packet is not None:
+                    self._take(packet)
+                    return
             self._unread.extend(self.channel.receive())
             if len(self._unread) > MAX_UNREAD:
                 raise ChannelLost(f"more than {MAX_UNREAD} messages during a reset")
             self._digest()
         except (ChannelError, ProtocolError) as cause:
             self.lost(cause)
+
+    def _take(self, packet: bytes) -> None:
+        """Take the one packet that has come, nearly always a doorbell, of which the stack reports nothing."""
+        if self._port is not None:
+            self._port.account()
+        if self.stack.take_packet(packet):
+            self._rung()
+        else:
+            self.settle()
 
     def _digest(self) -> None:
         while self._unread and not self.resetting:
@@ -196,6 +210,24 @@ class Session:
             self._watch_writing(self.channel.wants_write)
         if self.stack.awaits_peer != (self._beginning is not None) and not self._stopping:
             self._let_begin(self.stack.awaits_peer)
+
+    def say(self) -> None:
+        """Send what the stack wants sent, when it has reported nothing that has to be carried out before.
+
+        Never raises: a lost channel ends.
+        """
+        channel = self.channel
+        try:
+            while (output := self.stack.next_output()) is not None:
+                if isinstance(output, QueueConfigured):
+                    channel.queue_configured()
+                else:
+                    channel.send_packet(output)
+        except ChannelError as cause:
+            self.lost(cause)
+        else:
+            if channel.wants_write and not self._writing and not self._stopping:
+                self._watch_writing(True)
 
     def _let_begin(self, waits: bool) -> None:
         """Give the client a whole turn to begin the link handshake; or take back the one it was given."""
@@ -290,6 +322,9 @@ class Session:
         self._port.offer(event.batch, event.start_idx, event.count)
 
     def _doorbell(self, event: DoorbellRung) -> None:
+        self._rung()
+
+    def _rung(self) -> None:
         assert isinstance(self._port, MappedPort)
         self._port.rung()
 

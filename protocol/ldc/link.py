@@ -99,12 +99,11 @@ class Link(HandshakeLink):
         """
         if self._state is not _UP or self._in_reset or self._events or len(packet) != PACKET_SIZE:
             return None
-        type_, stype, ctrl, env, seqid, payload = _unpack(packet)
+        type_, stype, _, env, seqid, payload = _unpack(packet)  # what ctrl says does not matter in data
         if (
             seqid != (self._last_msg_rcd + 1) & SEQID_MASK
             or type_ != _DATA
             or stype != _INFO
-            or ctrl
             or env != _FULL
             or self._collector.first_seqid is not None
         ):

@@ -32,7 +32,7 @@ _DRING_DATA: Final = DringDataLayout.codec
 _ACTIVE: Final = int(ProcState.ACTIVE)
 _STOPPED: Final = int(ProcState.STOPPED)
 
-_LOOKING: Final = object()
+_LOOKING: Final = "looking"
 """What an open range waits for besides its descriptors: that the server stops."""
 
 

@@ -141,8 +141,9 @@ class _Line(Endpoint["bytes | Heard"]):
             self._events.append(Heard.RESET)
         self._was_up = False
 
-    def _message(self, message: bytes) -> None:
+    def _message(self, message: bytes) -> bool:
         self._events.append(message)
+        return False
 
 
 class Peer:
@@ -167,7 +168,7 @@ class Peer:
         (self.ring_cookie,) = self.memory.export(RING_AT, PAGE_SIZE, ALL)
         (self.data_cookie,) = self.memory.export(DATA_AT, DATA_SIZE, ALL)
         self.ring = ring
-        self.line = _Line()
+        self.line = _Line(b"")  # a doorbell is a message like any other
         self.serves = True
         self.copies: list[Copy] = []
         self.seq_num = 0

@@ -119,15 +119,17 @@ class MappedPort(Port):
                 break
         self._done += done
         self._executor.kick()
-        if self._stack.client_sleeps and not self.session.resetting:
+        if self._looking and self._stack.client_sleeps:
             self._report(stopping=False)
         return True
 
     def _report(self, *, stopping: bool) -> None:
         """Let the stack know what was done since, and send what it has to say about it."""
+        if self.session.resetting:  # nothing comes after a NACK
+            return
         self.account()
         if self._stack.end_of_batch(self._next, stopping):
-            self.session.settle()
+            self.session.say()
 
     def _at_once(self, index: int, fields: tuple[int, ...]) -> bool:
         """Serve a read or write that does not block, from its fields to DONE, without making an object of it.
@@ -177,13 +179,18 @@ class MappedPort(Port):
         self._look_until_empty()
 
     def _look_until_empty(self) -> None:
-        """Without polling: serve what is there, with a turn of the event loop between budgets."""
-        if self.session.resetting or self._looking or self._view is None:
+        """Without polling: serve what is there, with a turn of the event loop between budgets.
+
+        What is filled after the last look needs no other: its doorbell is on the way, or will be when the
+        client hears that we stopped.
+        """
+        session = self.session
+        if session.resetting or self._looking or self._view is None:
             return
-        if self.look():
-            self.session.loop.call_soon(self._look_until_empty)
-        else:
-            self._report(stopping=True)
+        more = self.look() and self._entries[self._next * self._stride] == READY
+        self._report(stopping=not more)
+        if more:
+            session.loop.call_soon(self._look_until_empty)
 
     def ended(self, work: GuestWork | None = None) -> None:
         super().ended(work)
@@ -198,8 +205,9 @@ class MappedPort(Port):
             super().answered(work)
 
     def account(self) -> None:
-        self._stack.completed(self._done)
-        self._done = 0
+        if self._done:
+            self._stack.completed(self._done)
+            self._done = 0
 
     def batch_ends(self) -> None:
         """Answers were published: wake the client if it sleeps."""

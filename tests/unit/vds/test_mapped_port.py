@@ -74,7 +74,7 @@ class Client:
             loop=loop,
             resetting=False,
             wake=lambda: None,
-            settle=lambda: None,
+            say=lambda: None,
         )
         self.port = MappedPort(cast("Session", cast("Any", self.session)), self.mapped, cookie, RING)
 
