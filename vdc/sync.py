@@ -223,7 +223,7 @@ class Disk(DiskFacts):
         """Wait for the server, or for the next deadline."""
         engine = self._engine
         deadline = engine.deadline
-        timeout = SAFETY_S if engine.outstanding else None
+        timeout = SAFETY_S if engine.table.outstanding else None
         if deadline is not None:
             left = max(0.0, deadline - monotonic())
             timeout = left if timeout is None else min(left, timeout)

@@ -145,7 +145,12 @@ class Session:
             if self.polled and not self.resetting:
                 packet = self.channel.take_packet()
                 if packet is not None:
-                    self._take(packet)
+                    if self._port is not None:
+                        self._port.account()
+                    if not self.stack.take_packet(packet):
+                        self.settle()
+                    elif isinstance(self._port, MappedPort):  # a doorbell, as nearly always
+                        self._port.rung()
                     return
             self._unread.extend(self.channel.receive())
             if len(self._unread) > MAX_UNREAD:
@@ -153,15 +158,6 @@ class Session:
             self._digest()
         except (ChannelError, ProtocolError) as cause:
             self.lost(cause)
-
-    def _take(self, packet: bytes) -> None:
-        """Take the one packet that has come, nearly always a doorbell, of which the stack reports nothing."""
-        if self._port is not None:
-            self._port.account()
-        if self.stack.take_packet(packet):
-            self._rung()
-        else:
-            self.settle()
 
     def _digest(self) -> None:
         while self._unread and not self.resetting:
@@ -322,9 +318,6 @@ class Session:
         self._port.offer(event.batch, event.start_idx, event.count)
 
     def _doorbell(self, event: DoorbellRung) -> None:
-        self._rung()
-
-    def _rung(self) -> None:
         assert isinstance(self._port, MappedPort)
         self._port.rung()
 

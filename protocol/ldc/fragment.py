@@ -115,12 +115,8 @@ class Collector:
         self._limit: Final = limit
         self._payload: Final = min(payload, limit)
         self._collected: Final = bytearray()
-        self._first_seqid: int | None = None
-
-    @property
-    def first_seqid(self) -> int | None:
+        self.first_seqid: int | None = None
         """Sequence number of the first packet of the message being collected, if there is one."""
-        return self._first_seqid
 
     def add(self, env: int, seqid: int, payload: bytes) -> bytes | Piece:
         """Take the next packet in sequence and return the whole message if this ends it.
@@ -128,13 +124,13 @@ class Collector:
         Source: Solaris ldc.c, i_ldc_read_packet.
         """
         if env & WHOLE == WHOLE and env & ENV_LENGTH_MASK <= self._payload:  # the usual case
-            if self._first_seqid is not None:
+            if self.first_seqid is not None:
                 self.forget()
             return payload[: env & ENV_LENGTH_MASK]
         if env & ENV_START:
             self.forget()  # START in the middle of a message: begin again with this packet
-            self._first_seqid = seqid
-        elif self._first_seqid is None:
+            self.first_seqid = seqid
+        elif self.first_seqid is None:
             return Piece.STRAY
         length = env & ENV_LENGTH_MASK
         if length > self._payload or len(self._collected) + length > self._limit:
@@ -150,4 +146,4 @@ class Collector:
     def forget(self) -> None:
         """Drop what has been collected."""
         self._collected.clear()
-        self._first_seqid = None
+        self.first_seqid = None

@@ -109,7 +109,8 @@ class Link(HandshakeLink):
         ):
             return None
         self._last_msg_rcd = seqid
-        return bytes(payload)
+        message: bytes = payload
+        return message
 
     def _process(self, packet: Buffer) -> None:
         """Check the sequence number and act on one packet. Source: Solaris ldc.c, i_ldc_rx_hdlr."""

@@ -46,6 +46,10 @@ _TAG: Final = TagLayout.codec
 _DRING_DATA: Final = DringDataLayout.codec
 _DOORBELL: Final = DoorbellLayout.codec
 _WOKEN: Final = Woken()
+_DATA: Final = int(MessageType.DATA)  # plain ints: looking an enum member up costs as much as packing it
+_INFO: Final = int(Subtype.INFO)
+_ENVELOPE: Final = int(Envelope.DRING_DATA)
+_DATA_RING: Final = ClientState.DATA_RING
 
 
 class Client(Endpoint[ClientEvent]):
@@ -134,16 +138,16 @@ class Client(Endpoint[ClientEvent]):
         ``start_idx`` on, and what is filled behind it needs no message until RangeStopped.
         Raises: LocalProtocolError (no ring session; a range is open; open ranges were not agreed).
         """
-        self._demand(ClientState.DATA_RING)
+        self._demand(_DATA_RING)
         if end_idx == OPEN_ENDED or self._range.seq_num is not None:
             self._open_range(start_idx, end_idx)
         seq_num = self._sequence.next()
         ident = self._handshake.ring_ident
         self._send(
             _DRING_DATA.pack(
-                MessageType.DATA,
-                Subtype.INFO,
-                Envelope.DRING_DATA,
+                _DATA,
+                _INFO,
+                _ENVELOPE,
                 self._handshake.sid,
                 seq_num,
                 ident,
@@ -175,12 +179,12 @@ class Client(Endpoint[ClientEvent]):
 
         ``sleeping``: wake us at the next answer. Raises: LocalProtocolError (no ring session).
         """
-        self._demand(ClientState.DATA_RING)
+        self._demand(_DATA_RING)
         doorbell = self._doorbell.ring(sleeping)
         if doorbell is None:
             return False
         handshake = self._handshake
-        self._send(build_doorbell(doorbell, Subtype.INFO, handshake.sid, handshake.ring_ident, OPEN_ENDED))
+        self._send(build_doorbell(doorbell, _INFO, handshake.sid, handshake.ring_ident, OPEN_ENDED))
         return True
 
     def send_inband(self, handle: int, payload: bytes) -> int:
@@ -239,7 +243,9 @@ class Client(Endpoint[ClientEvent]):
     def _message(self, message: bytes) -> bool:
         try:
             if message[: _TAG.size] == self._data_tag:
-                return self._dring_answered(message)
+                if len(message) != _DRING_DATA.size:
+                    raise PacketError(Layer.VIO, Reaction.RESET, f"ring data of {len(message)} bytes")
+                return self._ring_data(self, message)
             if len(message) < _TAG.size:
                 raise PacketError(Layer.VIO, Reaction.RESET, f"a message of {len(message)} bytes")
             msgtype, subtype, envelope, sid = _TAG.unpack_from(message)
@@ -285,12 +291,6 @@ class Client(Endpoint[ClientEvent]):
             )
         assert self._attributes is not None  # the state table leads here through ATTRIBUTES_AGREED only
         self._events.append(SessionReady(version=self.version, attributes=self._attributes))
-
-    def _dring_answered(self, message: bytes) -> bool:
-        """Take ring data; its tag is what it has to be. Says whether it was a doorbell."""
-        if len(message) != _DRING_DATA.size:
-            raise PacketError(Layer.VIO, Reaction.RESET, f"ring data of {len(message)} bytes")
-        return self._ring_data(self, message)
 
     def _check_ring(self, ident: int) -> RingGeometry:
         """Check what every ring message carries; return the ring."""

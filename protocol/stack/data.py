@@ -13,15 +13,17 @@ __all__ = ["acknowledge_inband", "build_doorbell", "nack_at", "seq_num_of"]
 _DRING_DATA: Final = DringDataLayout.codec
 _DOORBELL: Final = DoorbellLayout.codec
 _DRING_SEQ_NUM_AT: Final = _DRING_DATA.fields.index("seq_num")
+_DATA: Final = int(MessageType.DATA)  # plain ints: looking an enum member up costs as much as packing it
+_ENVELOPE: Final = int(Envelope.DRING_DATA)
 _SUBTYPE_AT, _STATUS_AT, _NBYTES_AT = (INBAND.fields.index(name) for name in ("subtype", "status", "nbytes"))
 
 
-def build_doorbell(doorbell: Doorbell, subtype: Subtype, sid: int, ident: int, end_idx: int) -> bytes:
+def build_doorbell(doorbell: Doorbell, subtype: int, sid: int, ident: int, end_idx: int) -> bytes:
     """Return the DRING_DATA of a polled ring; ``end_idx`` is -1 in all but a NACK."""
     return _DOORBELL.pack(
-        MessageType.DATA,
+        _DATA,
         subtype,
-        Envelope.DRING_DATA,
+        _ENVELOPE,
         sid,
         doorbell.seq_num,
         ident,

@@ -66,6 +66,9 @@ _TAG: Final = TagLayout.codec
 _DRING_DATA: Final = DringDataLayout.codec
 _DOORBELL: Final = DoorbellLayout.codec
 _RUNG: Final = DoorbellRung()
+_DATA: Final = int(MessageType.DATA)  # plain ints: looking an enum member up costs as much as packing it
+_ACK: Final = int(Subtype.ACK)
+_ENVELOPE: Final = int(Envelope.DRING_DATA)
 
 
 class Server(Endpoint[ServerEvent]):
@@ -237,7 +240,7 @@ class Server(Endpoint[ServerEvent]):
         due = self._doorbell.due(next_index, stopping)
         if due is None:
             return False
-        self._send(self._doorbell_message(due, Subtype.ACK, OPEN_ENDED))
+        self._send(self._doorbell_message(due, _ACK, OPEN_ENDED))
         return True
 
     def reset_done(self) -> None:
@@ -279,7 +282,9 @@ class Server(Endpoint[ServerEvent]):
             return False
         try:
             if message[: _TAG.size] == self._data_tag:
-                return self._dring_data(message)
+                if len(message) != _DRING_DATA.size:
+                    raise PacketError(Layer.VIO, Reaction.NACK, f"ring data of {len(message)} bytes")
+                return self._ring_data(self, message)
             msgtype, subtype, envelope, sid = _TAG.unpack_from(message)
             if self._handshake.restarts(msgtype, subtype, envelope):
                 self._restart = message
@@ -347,12 +352,6 @@ class Server(Endpoint[ServerEvent]):
         if handshake.state is ServerState.DATA_RING:
             self._data_tag = _TAG.pack(MessageType.DATA, Subtype.INFO, Envelope.DRING_DATA, handshake.sid)
         self._events.append(SessionReady(version=self.version, attributes=self._announced))
-
-    def _dring_data(self, message: bytes) -> bool:
-        """Take ring data; its tag is what it has to be. Says whether it was a doorbell."""
-        if len(message) != _DRING_DATA.size:
-            raise PacketError(Layer.VIO, Reaction.NACK, f"ring data of {len(message)} bytes")
-        return self._ring_data(self, message)
 
     def _descriptors_ready(self, message: bytes) -> bool:
         """Take a range with an end."""
