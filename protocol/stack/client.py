@@ -13,7 +13,7 @@ from protocol.errors import Layer, LocalProtocolError, PacketError, Reaction, Re
 from protocol.ldc.cookie import Cookie
 from protocol.vdisk.attributes import BLOCK_SIZE, DiskAttributes, attributes_from, build_wish, check_wish
 from protocol.vdisk.descriptor import INBAND
-from protocol.vio.doorbell import ClientDoorbell, Doorbell
+from protocol.vio.doorbell import ClientDoorbell
 from protocol.vio.dring import RingGeometry
 from protocol.vio.events import ChannelUp, DescriptorsDone, RangeStopped, SessionLost, Woken
 from protocol.vio.extensions import NO_EXTENSION, Extension, ring_scheme
@@ -314,7 +314,7 @@ class Client(Endpoint[ClientEvent]):
         self._check_ring(ident)
         if end != OPEN_ENDED:
             raise RingError(Layer.VIO, Reaction.RESET, f"a doorbell that ends at descriptor {end}")
-        self._doorbell.received(Doorbell(seq_num, start, state, completions))
+        self._doorbell.received(seq_num, start, state, completions)
         return True
 
     def _range_answered(self, message: bytes) -> bool:

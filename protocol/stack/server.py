@@ -378,7 +378,7 @@ class Server(Endpoint[ServerEvent]):
         self._check(seq_num, ident)
         if end != OPEN_ENDED:
             raise RingError(Layer.VIO, Reaction.RESET, f"a doorbell that ends at descriptor {end}")
-        self._doorbell.received(Doorbell(seq_num, start, state, consumed))
+        self._doorbell.received(seq_num, start, state, consumed)
         return True
 
     def _check(self, seq_num: int, ident: int) -> RingGeometry:

@@ -29,8 +29,9 @@ from .messages import ProcState
 __all__ = ["ClientDoorbell", "Doorbell", "ServerDoorbell"]
 
 _MASK: Final = 0xFFFFFFFF
-_ACTIVE: Final = ProcState.ACTIVE
-_STOPPED: Final = ProcState.STOPPED
+_ACTIVE: Final = int(ProcState.ACTIVE)
+_STOPPED: Final = int(ProcState.STOPPED)
+_STATES: Final = (_ACTIVE, _STOPPED)
 
 
 class Doorbell(NamedTuple):
@@ -42,13 +43,11 @@ class Doorbell(NamedTuple):
     completions: int
 
 
-def _check(doorbell: Doorbell, num_descriptors: int) -> None:
-    if doorbell.proc_state not in (_ACTIVE, _STOPPED):
-        raise RingError(Layer.VIO, Reaction.NACK, f"processing state {doorbell.proc_state} in a doorbell")
-    if doorbell.start_idx >= num_descriptors:
-        raise RingError(
-            Layer.VIO, Reaction.RESET, f"descriptor {doorbell.start_idx} of a ring of {num_descriptors}"
-        )
+def _check(start_idx: int, proc_state: int, num_descriptors: int) -> None:
+    if proc_state not in _STATES:
+        raise RingError(Layer.VIO, Reaction.NACK, f"processing state {proc_state} in a doorbell")
+    if start_idx >= num_descriptors:
+        raise RingError(Layer.VIO, Reaction.RESET, f"descriptor {start_idx} of a ring of {num_descriptors}")
 
 
 class ServerDoorbell:
@@ -70,8 +69,8 @@ class ServerDoorbell:
         self.asked = False
         self.looking = False
 
-    def received(self, doorbell: Doorbell) -> None:
-        """Take the client's message; look at the ring next, then call :meth:`due`.
+    def received(self, seq_num: int, start_idx: int, proc_state: int, completions: int) -> None:
+        """Take the client's :class:`Doorbell`; look at the ring next, then call :meth:`due`.
 
         A message may be old: the ring may have gone round since it was sent. But messages come in order, so
         its count lies between the last one and ours.
@@ -79,16 +78,16 @@ class ServerDoorbell:
         Raises: RingError (no such state or entry; more completions consumed than were published, or fewer
             than before).
         """
-        _check(doorbell, self._num_descriptors)
-        if (self._published - doorbell.completions) & _MASK > (self._published - self._consumed) & _MASK:
+        _check(start_idx, proc_state, self._num_descriptors)
+        if (self._published - completions) & _MASK > (self._published - self._consumed) & _MASK:
             raise RingError(
                 Layer.VIO,
                 Reaction.RESET,
-                f"{doorbell.completions} completions consumed, {self._published} published",
+                f"{completions} completions consumed, {self._published} published",
             )
-        self._seq_num = doorbell.seq_num
-        self._consumed = doorbell.completions
-        self.asked = doorbell.proc_state == _STOPPED
+        self._seq_num = seq_num
+        self._consumed = completions
+        self.asked = proc_state == _STOPPED
         self.looking = self._polls
 
     def completed(self, count: int) -> None:
@@ -170,26 +169,24 @@ class ClientDoorbell:
             self._consumed & _MASK,
         )
 
-    def received(self, doorbell: Doorbell) -> None:
-        """Take the server's message; look at the ring next, then call :meth:`ring` before sleeping.
+    def received(self, seq_num: int, start_idx: int, proc_state: int, completions: int) -> None:
+        """Take the server's :class:`Doorbell`; look at the ring next, then call :meth:`ring` before sleeping.
 
         Raises: RingError (no such state or entry; a doorbell never sent; more completions than requests).
         """
-        _check(doorbell, self._num_descriptors)
-        if doorbell.seq_num > self._seq_num:
+        _check(start_idx, proc_state, self._num_descriptors)
+        if seq_num > self._seq_num:
+            raise RingError(Layer.VIO, Reaction.RESET, f"doorbell {seq_num} answered, {self._seq_num} sent")
+        if (self._posted - completions) & _MASK > self._posted:
             raise RingError(
-                Layer.VIO, Reaction.RESET, f"doorbell {doorbell.seq_num} answered, {self._seq_num} sent"
+                Layer.VIO, Reaction.RESET, f"{completions} completions of {self._posted} requests"
             )
-        if (self._posted - doorbell.completions) & _MASK > self._posted:
-            raise RingError(
-                Layer.VIO, Reaction.RESET, f"{doorbell.completions} completions of {self._posted} requests"
-            )
-        if doorbell.seq_num < self._seq_num:
+        if seq_num < self._seq_num:
             return  # it crossed our last doorbell, which has changed all that it says
-        if doorbell.completions != self._told & _MASK:
+        if completions != self._told & _MASK:
             self._armed = False
-        self.server_looks = doorbell.proc_state == _ACTIVE
-        self._rung = self.server_looks or self._seen(doorbell.start_idx)
+        self.server_looks = proc_state == _ACTIVE
+        self._rung = self.server_looks or self._seen(start_idx)
 
     def _seen(self, next_index: int) -> bool:
         """Say whether a server that stopped at ``next_index`` has seen all that is posted.

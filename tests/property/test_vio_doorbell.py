@@ -92,10 +92,10 @@ class Pair:
     def deliver(self, to_server: bool) -> None:
         """One message arrives and wakes who gets it."""
         if to_server and self.to_server:
-            self.server.received(self.to_server.popleft())
+            self.server.received(*self.to_server.popleft())
             self.server_awake = True
         elif not to_server and self.to_client:
-            self.client.received(self.to_client.popleft())
+            self.client.received(*self.to_client.popleft())
             self.client_awake = True
 
     def settle(self) -> None:
