@@ -91,6 +91,12 @@ class TestChannel:
         assert [len(link.captured.receive(2)) for _ in range(4)] == [2, 2, 1, 0]
         assert link.file().packets(IN) == [packet(number) for number in range(5)]
 
+    def test_one_packet_is_left_to_receive_which_tells_of_it(self, link: Link) -> None:
+        link.plain.send_packet(packet(1))
+        link.captured.take_packet()
+        assert link.captured.receive() == [packet(1)]
+        assert link.file().packets(IN) == [packet(1)]
+
     def test_queue_configurations_both_ways(self, link: Link) -> None:
         link.plain.queue_configured(128)
         link.plain.queue_configured(0)

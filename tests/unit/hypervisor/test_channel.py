@@ -96,6 +96,70 @@ class TestReceiving:
         assert ends.importer.receive() == [CopyDone(1, HvStatus.EOK, 32)]
 
 
+class TestTakingOnePacket:
+    """For a socket that was reported readable."""
+
+    def test_one_at_a_time(self, channels: tuple[Channel, Channel]) -> None:
+        sender, receiver = channels
+        sender.send_packet(PACKET)
+        sender.send_packet(bytes(64))
+        before = receiver.batch
+        assert receiver.take_packet() == PACKET
+        assert receiver.take_packet() == bytes(64)
+        assert receiver.batch == before + 2
+
+    def test_nothing_there(self, channels: tuple[Channel, Channel]) -> None:
+        assert channels[0].take_packet() is None
+        assert channels[0].receive() == []
+
+    def test_anything_else_is_returned_by_receive(self, channels: tuple[Channel, Channel]) -> None:
+        sender, receiver = channels
+        sender.send_record(MapTableRecord(64, 2))
+        sender.send_packet(PACKET)
+        assert receiver.take_packet() is None
+        assert receiver.take_packet() is None  # order is kept
+        assert receiver.receive() == [MapTableRecord(64, 2), PACKET]
+
+    def test_copy_is_answered(self, ends: Ends) -> None:
+        ends.importer.send_record(Copy(1, CopyDirection.OUT, ends.cookie.addr, 32, b"d" * 32))
+        assert ends.exporter.take_packet() is None
+        assert ends.importer.receive() == [CopyDone(1, HvStatus.EOK, 32)]
+
+    def test_what_was_put_back_comes_first(self, channels: tuple[Channel, Channel]) -> None:
+        sender, receiver = channels
+        receiver.unread([LinkState.RESET])
+        sender.send_packet(PACKET)
+        assert receiver.take_packet() is None
+        assert receiver.receive() == [LinkState.RESET, PACKET]
+
+    def test_silence_after_the_end_is_a_lost_channel(self, channels: tuple[Channel, Channel]) -> None:
+        sender, receiver = channels
+        sender.send_packet(PACKET)
+        sender.close()
+        assert receiver.take_packet() == PACKET
+        with pytest.raises(ChannelLost):
+            receiver.take_packet()
+
+    def test_own_end_closed_is_a_lost_channel(self, channels: tuple[Channel, Channel]) -> None:
+        channels[0].close()
+        with pytest.raises(ChannelLost):
+            channels[0].take_packet()
+
+    def test_a_packet_with_descriptors_closes(self, sockets: Sockets) -> None:
+        receiver = Channel(sockets[1])
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))
+        sockets[0].sendmsg([PACKET], [rights])
+        with pytest.raises(PacketError) as caught:
+            receiver.take_packet()
+        assert caught.value.reaction is Reaction.CLOSE
+
+    def test_garbage_closes(self, sockets: Sockets) -> None:
+        receiver = Channel(sockets[1])
+        sockets[0].send(b"x" * 65)
+        with pytest.raises(PacketError):
+            receiver.take_packet()
+
+
 class TestLinkState:
     @pytest.mark.parametrize(
         ("entries", "states"),

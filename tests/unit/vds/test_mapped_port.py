@@ -38,6 +38,7 @@ class Stack:
     def __init__(self, announced: object) -> None:
         self.announced = announced
         self.answered = 0
+        self.reports = 0
         self.stopped_at: list[int] = []
 
     def completed(self, count: int) -> None:
@@ -46,6 +47,7 @@ class Stack:
 
     def end_of_batch(self, next_index: int, stopping: bool) -> bool:
         """Note where the server stopped looking."""
+        self.reports += 1
         if stopping:
             self.stopped_at.append(next_index)
         return stopping
@@ -126,6 +128,34 @@ async def test_nothing_is_taken_during_a_reset(bench: Bench) -> None:
     assert not client.port.look()
     client.session.resetting = False
     assert client.port.look()
+    client.close()
+
+
+@pytest.mark.parametrize("poll_us", [0, 50])
+async def test_a_server_that_will_not_poll_answers_at_once_and_with_one_message(
+    bench: Bench, poll_us: int
+) -> None:
+    """In the callback in which it was rung; and one that polls at other times does not say so first."""
+    client = Client(bench, poll_us)
+    client.stack.client_sleeps = True
+    client.post(3)
+    bench.executor.pending += 1  # of somebody else: no polling
+    client.port.rung()
+    bench.executor.pending -= 1
+    assert client.stack.answered == 3
+    assert client.stack.stopped_at == [3]
+    assert client.stack.reports == 1
+    client.close()
+
+
+async def test_nothing_is_said_after_a_fault(bench: Bench) -> None:
+    """A NACK is the last message of a session."""
+    client = Client(bench, poll_us=0)
+    client.session.fault = lambda batch, index, cause: setattr(client.session, "resetting", True)
+    client.ring.submit(0, 0, Operation.BREAD, SLICE_NONE, 0, 512, 0xDEAD0000, 512)  # no such memory
+    client.port.rung()
+    assert client.session.resetting
+    assert client.stack.reports == 0
     client.close()
 
 
