@@ -66,9 +66,7 @@ _TAG: Final = TagLayout.codec
 _DRING_DATA: Final = DringDataLayout.codec
 _DOORBELL: Final = DoorbellLayout.codec
 _RUNG: Final = DoorbellRung()
-_DATA: Final = int(MessageType.DATA)  # plain ints: looking an enum member up costs as much as packing it
-_ACK: Final = int(Subtype.ACK)
-_ENVELOPE: Final = int(Envelope.DRING_DATA)
+_ACK: Final = int(Subtype.ACK)  # a plain int: looking an enum member up costs as much as packing it
 
 
 class Server(Endpoint[ServerEvent]):

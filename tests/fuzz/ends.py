@@ -48,6 +48,8 @@ DISK: Final = DiskAttributes(size_blocks=BLOCKS, max_xfer_blocks=1)
 class ServerEnd:
     """The server's driver: the disk, and the requests taken and not yet executed."""
 
+    rung: Final = DoorbellRung()
+
     def __init__(self, guest: Guest, extensions: Extension) -> None:
         self.stack: Final = Server(DISK, extensions=extensions, polls=False)
         self.guest: Final = guest
@@ -188,6 +190,8 @@ class ServerEnd:
 
 class ClientEnd:
     """The client's driver: its requests, one to a slot, kept until they are answered by any session."""
+
+    rung: Final = Woken()
 
     def __init__(self, guest: Guest, extensions: Extension, inband: bool) -> None:
         self.guest: Final = guest

@@ -92,8 +92,8 @@ class DisturbedDisk:
             if isinstance(output, QueueConfigured):
                 end.stack.link_state(LinkState.RESET)
                 end.stack.link_state(LinkState.UP)
-            else:
-                end.stack.receive_packet(output)
+            elif end.stack.take_packet(output):
+                end.handle(end.rung)
             self.settle(end)
 
     # -- instructions ----------------------------------------------------------------------------------------
