@@ -164,7 +164,8 @@ class MappedPort(Port):
             self.look_s = self.patience.span()
             self._looking = self.look_s > 0
         if self._looking:
-            self.look()
+            if not self.look() and self._stack.client_sleeps:
+                self._report(stopping=False)  # it may not have seen what was done before
             poller.watch(self)
         else:
             self._look_until_empty()

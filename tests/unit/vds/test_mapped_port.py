@@ -148,6 +148,20 @@ async def test_a_server_that_will_not_poll_answers_at_once_and_with_one_message(
     client.close()
 
 
+async def test_a_client_that_sleeps_hears_at_once_of_what_it_has_not_seen(bench: Bench) -> None:
+    """Its doorbell has crossed the last answer; nothing new is in the ring."""
+    client = Client(bench, poll_us=50)
+    client.post(1)
+    client.port.rung()
+    assert client.stack.answered == 0  # it looks itself
+    client.stack.client_sleeps = True
+    client.port.rung()
+    assert client.stack.answered == 1
+    assert client.stack.reports == 1
+    assert not client.stack.stopped_at
+    client.close()
+
+
 async def test_nothing_is_said_after_a_fault(bench: Bench) -> None:
     """A NACK is the last message of a session."""
     client = Client(bench, poll_us=0)
