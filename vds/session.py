@@ -145,12 +145,14 @@ class Session:
             if self.polled and not self.resetting:
                 packet = self.channel.take_packet()
                 if packet is not None:
-                    if self._port is not None:
-                        self._port.account()
-                    if not self.stack.take_packet(packet):
+                    port = self._port
+                    if port is not None:
+                        port.account()
+                    if self.stack.take_packet(packet):  # a doorbell, as nearly always
+                        assert isinstance(port, MappedPort)
+                        port.rung()
+                    else:
                         self.settle()
-                    elif isinstance(self._port, MappedPort):  # a doorbell, as nearly always
-                        self._port.rung()
                     return
             self._unread.extend(self.channel.receive())
             if len(self._unread) > MAX_UNREAD:

@@ -4,6 +4,9 @@ The link stands between the channel, which carries 64-byte packets and knows whe
 the VIO layer, which exchanges messages. How to drive it is said in :mod:`protocol.ldc.transport`, the
 handshake and the reset rules are in :mod:`protocol.ldc.handshake`; here is the data path.
 
+It can be gone two ways. ``send`` and ``receive_packet`` with their queues are the general one. ``frame`` and
+``take`` are for a whole message in one packet, when nothing else is under way: the same without the queues.
+
 Source: Solaris ldc.c, i_ldc_write_packet, i_ldc_read_packet, i_ldc_rx_process_hvq; FWARC 2006/571.
 """
 

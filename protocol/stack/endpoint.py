@@ -56,8 +56,8 @@ class Endpoint(ABC, Generic[Event]):
     def take_packet(self, packet: Buffer) -> bool:
         """As receive_packet(), and look for events and output next, unless this says True.
 
-        True: it was a doorbell of a polled ring, the packet of which there is one for each time that an end
-        sleeps, and nothing else. There is no event of it, and no output: look at the ring.
+        True: it was a doorbell of a polled ring, and nothing else. One comes each time that an end sleeps, so
+        it pays that no event is made of it. There is no output either: look at the ring.
         """
         if not (self._held or self._events):
             message = self._link.take(packet)
