@@ -395,7 +395,7 @@ class Server(Endpoint[ServerEvent]):
         batch = self._answers.open(message, (0,), MAX_INBAND)
         self._events.append(RequestReceived(batch, request))
 
-    def _doorbell_message(self, doorbell: Doorbell, subtype: Subtype, end_idx: int) -> bytes:
+    def _doorbell_message(self, doorbell: Doorbell, subtype: int, end_idx: int) -> bytes:
         return build_doorbell(doorbell, subtype, self._handshake.sid, RING_IDENT, end_idx)
 
 
