@@ -18,6 +18,7 @@ import contextlib
 import fcntl
 import mmap
 import os
+import struct
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
@@ -61,6 +62,7 @@ bytes each, so 3 MiB): every 4 KiB place in an arena of 64 MiB."""
 CACHE_LINE: Final = 64
 
 _SLOT_SIZE: Final = MapTableSlotLayout.size
+_WORD: Final = struct.Struct("=Q")
 _COPY_PERMISSIONS: Final[dict[int, Permission]] = {
     CopyDirection.IN: Permission.CR,
     CopyDirection.OUT: Permission.CW,
@@ -74,7 +76,7 @@ class LocalMemory:
     ``size`` is a multiple of 8 KiB; ``table_entries`` a power of two, at 16 bytes each. ``shared``: sealed
     memory whose ``fd`` is passed in the rendezvous; otherwise private, ``fd`` is None. All pages are
     allocated at once, so that running out of memory is an error here and not a signal later. ``view`` is
-    all of it, ``table`` the map table.
+    all of it, ``pages`` the same as an mmap, ``table`` the map table.
 
     Raises: ValueError (sizes); OSError (ENOSPC, ENOMEM, EMFILE).
     """
@@ -84,8 +86,8 @@ class LocalMemory:
             raise ValueError(f"{size} bytes: must be whole pages of {PAGE_SIZE} and more than the map table")
         self.size: Final = size
         self.fd: int | None = _sealed(size) if shared else None
-        self._map = mmap.mmap(-1 if self.fd is None else self.fd, size)
-        self.view: Final = memoryview(self._map)
+        self.pages = mmap.mmap(-1 if self.fd is None else self.fd, size)
+        self.view: Final = memoryview(self.pages)
         self.table: Final = MapTable(self.view[: table_entries * _SLOT_SIZE], table_entries)
 
     def export(self, ra: int, length: int, permissions: int) -> list[Cookie]:
@@ -156,7 +158,7 @@ class LocalMemory:
         self.table.view.release()
         self.view.release()
         with contextlib.suppress(BufferError):
-            self._map.close()
+            self.pages.close()
 
 
 def _sealed(size: int) -> int:
@@ -189,6 +191,11 @@ def _check_inside(runs: Iterable[tuple[int, int]], size: int) -> None:
             raise CookieError(HvStatus.ENORADDR, f"real address {ra:#x} is outside the memory")
 
 
+Known: TypeAlias = tuple[int, int, int, int, list[memoryview]]
+"""What is remembered of a cookie within one page: bytes asked for, its size, where in ``words`` its map
+table entry stands, what that said, and the memory. It holds while the first two are asked for and the third
+says the fourth."""
+
 _Words: TypeAlias = tuple[int, int, bytes]
 """Where map table words stand in the memory (from, to), and what they said."""
 
@@ -212,6 +219,10 @@ class MappedMemory:
             os.close(fd)
         self.size: Final = size
         self._root = memoryview(self._map)
+        self.words: Final = self._root.cast("Q")
+        """The memory as words of this machine, to compare with what was remembered."""
+        self.known: Final[dict[int, dict[int, Known]]] = {Permission.CR: {}, Permission.CW: {}}
+        """By permission and cookie address: the data path's way past :meth:`views`."""
         self._table: MapTable | None = None
         self._base = self._entries = 0
         self._cache: dict[
@@ -275,7 +286,22 @@ class MappedMemory:
                 self._forget()
             self._cached += cost
             self._cache[cookies, nbytes, int(need)] = words, views
+            self._know(cookies, nbytes, int(need), words, views)
         return views
+
+    def _know(
+        self,
+        cookies: tuple[tuple[int, int], ...],
+        nbytes: int,
+        need: int,
+        words: list[_Words],
+        views: list[memoryview],
+    ) -> None:
+        """Remember the usual kind, one cookie within one page, in the quickest form as well."""
+        (start, stop, seen), *others = words
+        if not others and len(cookies) == 1 and stop - start == _SLOT_SIZE and need in self.known:
+            (addr, size), at = cookies[0], start // _WORD.size
+            self.known[need][addr] = nbytes, size, at, _WORD.unpack_from(seen)[0], views
 
     def _words(self, addr: int, length: int) -> _Words:
         """Return the map table words that a range of cookie addresses rests on, as they are now.
@@ -320,6 +346,8 @@ class MappedMemory:
 
     def _forget(self) -> None:
         self._cache.clear()
+        for known in self.known.values():
+            known.clear()
         self._cached = 0
 
     def _drop_table(self) -> None:
@@ -334,6 +362,7 @@ class MappedMemory:
         Nothing resolves afterwards. Harmless when done twice.
         """
         self._drop_table()
+        self.words.release()
         self._root.release()
         with contextlib.suppress(BufferError):
             self._map.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import TracebackType
 
-from protocol.ldc.cookie import PAGE_SHIFT
+from protocol.ldc.cookie import PAGE_SHIFT, PAGE_SIZE
 
 __all__ = ["Arena", "Buffer"]
 
@@ -18,21 +18,23 @@ class Arena:
     """Hands out chunks of ``size`` bytes of memory, by offset; a buddy allocator that merges only when it
     must.
 
-    ``size`` is a multiple of the page size (8 KiB). A chunk is a power of two of pages.
+    ``size`` is a multiple of the page size (8 KiB). A chunk is a power of two of pages. ``pages`` are the
+    free chunks of one page: the data path takes and gives those itself.
     """
 
-    __slots__ = ("_free", "_orders", "size")
+    __slots__ = ("_free", "_orders", "pages", "size")
 
     def __init__(self, size: int) -> None:
         pages = size >> PAGE_SHIFT
         self.size = pages << PAGE_SHIFT
         self._orders = pages.bit_length()
-        self._free: list[list[int]] = [[] for _ in range(self._orders)]
-        page = 0
+        self._free: list[list[int]] = [[] for _ in range(self._orders)]  # offsets, by class
+        self.pages = self._free[0]
+        offset = 0
         for order in reversed(range(self._orders)):
             if pages >> order & 1:
-                self._free[order].append(page)
-                page += 1 << order
+                self._free[order].append(offset)
+                offset += PAGE_SIZE << order
 
     @staticmethod
     def order_of(nbytes: int) -> int:
@@ -42,13 +44,13 @@ class Arena:
     def take(self, order: int) -> int:
         """A chunk's offset in bytes, or -1 when there is no room now."""
         try:
-            return self._free[order].pop() << PAGE_SHIFT
+            return self._free[order].pop()
         except IndexError:
             return self._split(order)
 
     def give(self, offset: int, order: int) -> None:
         """Take a chunk back; ``order`` must be the one it was taken with."""
-        self._free[order].append(offset >> PAGE_SHIFT)
+        self._free[order].append(offset)
 
     def _split(self, order: int) -> int:
         if order >= self._orders:
@@ -59,10 +61,10 @@ class Arena:
             larger = self._larger(order - 1)
             if larger < 0:
                 return -1
-        page = self._free[larger].pop()
+        offset = self._free[larger].pop()
         for half in reversed(range(order, larger)):
-            self._free[half].append(page + (1 << half))
-        return page << PAGE_SHIFT
+            self._free[half].append(offset + (PAGE_SIZE << half))
+        return offset
 
     def _larger(self, order: int) -> int:
         """The smallest class above ``order`` that has a free chunk, or -1."""
@@ -71,12 +73,13 @@ class Arena:
     def _merge(self) -> None:
         """Join free neighbours; rare, so that giving a chunk back stays one append."""
         for order in range(self._orders - 1):
+            size = PAGE_SIZE << order
             chunks = set(self._free[order])
-            joined = [page for page in chunks if not page >> order & 1 and page + (1 << order) in chunks]
-            for page in joined:
-                chunks.discard(page)
-                chunks.discard(page + (1 << order))
-            self._free[order] = sorted(chunks)
+            joined = [offset for offset in chunks if not offset & size and offset + size in chunks]
+            for offset in joined:
+                chunks.discard(offset)
+                chunks.discard(offset + size)
+            self._free[order][:] = sorted(chunks)
             self._free[order + 1].extend(joined)
 
 

@@ -25,6 +25,7 @@ __all__ = ["FLUSH", "READ", "WRITE", "DiskFacts", "ReadTarget", "WriteSource", "
 READ: Final = int(Operation.BREAD)  # plain ints hash, compare and pack faster than enum members
 WRITE: Final = int(Operation.BWRITE)
 FLUSH: Final = int(Operation.FLUSH)
+CLOSED: Final = State.CLOSED  # an attribute of an enumeration is slow to look up
 
 WriteSource: TypeAlias = bytes | bytearray | memoryview | Buffer
 ReadTarget: TypeAlias = bytearray | memoryview | Buffer
@@ -132,7 +133,7 @@ class DiskFacts:
             raise ValueError(f"offset {offset} and length {nbytes} must be multiples of {block}")
         if offset < 0 or nbytes < 0 or offset + nbytes > self.size:
             raise ValueError(f"{nbytes} bytes at {offset} are not within the disk's {self.size}")
-        if self._engine.state is not State.RUNNING:
+        if self._engine.state is CLOSED:
             self._check_open()
 
     def _check_buffer(self, nbytes: int) -> None:
@@ -149,6 +150,8 @@ class DiskFacts:
 
     def _reads(self, offset: int, nbytes: int, finish: Finish) -> list[Request]:
         self._check(offset, nbytes)
+        if 0 < nbytes <= self.max_xfer:
+            return [Request(READ, offset // self.block_size, nbytes, finish)]
         return [Request(READ, addr, size, finish) for _, addr, size in self._split(offset, nbytes)]
 
     def _reads_into(
@@ -170,16 +173,19 @@ class DiskFacts:
         return requests
 
     def _writes(self, offset: int, data: WriteSource, finish: Finish) -> list[Request]:
-        view = _bytes_view(data)
-        self._check(offset, len(view))
-        if self.read_only:
+        view = data if type(data) is bytes else _bytes_view(data)
+        nbytes = len(view)
+        self._check(offset, nbytes)
+        if not self.operations >> WRITE & 1:
             raise DiskError(
-                EROFS, Operation.BWRITE, slice=SLICE_NONE, addr=offset // self.block_size, nbytes=len(view)
+                EROFS, Operation.BWRITE, slice=SLICE_NONE, addr=offset // self.block_size, nbytes=nbytes
             )
-        buffer = data if isinstance(data, Buffer) else None
+        buffer = data if type(data) is Buffer else None
+        if 0 < nbytes <= self.max_xfer:
+            return [Request(WRITE, offset // self.block_size, nbytes, finish, None, view, None, buffer)]
         return [
             Request(WRITE, addr, size, finish, source=view[start : start + size], buffer=buffer)
-            for start, addr, size in self._split(offset, len(view))
+            for start, addr, size in self._split(offset, nbytes)
         ]
 
     def _flush(self, finish: Finish) -> list[Request]:

@@ -20,7 +20,7 @@ from .buffers import Arena
 if TYPE_CHECKING:
     from hypervisor.capture import Tap
 
-__all__ = ["RING", "TABLE_ENTRIES", "GuestMemory"]
+__all__ = ["ARENA_AT", "RING", "TABLE_ENTRIES", "GuestMemory"]
 
 RING: Final = RingGeometry(num_descriptors=256, descriptor_size=ENTRY_ONE.size)
 """A chunk is contiguous, so one cookie always does; 256 outlast the deepest queue that two cores can use."""
@@ -32,7 +32,7 @@ TABLE_ENTRIES: Final = 4096
 """Map table slots of 16 bytes: a power of two that covers ring and arena in pages of 8 KiB."""
 
 _RING_AT: Final = TABLE_ENTRIES * 16
-_ARENA_AT: Final = _RING_AT + -(-RING.nbytes // PAGE_SIZE) * PAGE_SIZE
+ARENA_AT: Final = _RING_AT + -(-RING.nbytes // PAGE_SIZE) * PAGE_SIZE
 _PERMISSIONS: Final = Permission.R | Permission.W | Permission.CR | Permission.CW
 
 
@@ -52,22 +52,25 @@ class GuestMemory:
         "entries",
         "exported",
         "fd",
+        "pages",
         "ring",
         "ring_cookie",
         "size",
     )
 
     def __init__(self, *, shared: bool) -> None:
-        self.exported = LocalMemory(_ARENA_AT + ARENA_SIZE, TABLE_ENTRIES, shared=shared)
+        self.exported = LocalMemory(ARENA_AT + ARENA_SIZE, TABLE_ENTRIES, shared=shared)
         self.fd = self.exported.fd
         self.size = self.exported.size if shared else 0
         (self.ring_cookie,) = self.exported.export(_RING_AT, RING.nbytes, _PERMISSIONS)
-        (arena,) = self.exported.export(_ARENA_AT, ARENA_SIZE, _PERMISSIONS)
+        (arena,) = self.exported.export(ARENA_AT, ARENA_SIZE, _PERMISSIONS)
         self.arena_cookie = arena.addr
         self.arena = Arena(ARENA_SIZE)
         view = self.exported.view
-        self.data = view[_ARENA_AT:]
+        self.data = view[ARENA_AT:]
         """The arena's bytes; a chunk is a slice of them."""
+        self.pages = self.exported.pages
+        """All of the memory, the arena from ARENA_AT on; slices of it are copies, and made quickly."""
         self.entries = view[_RING_AT : _RING_AT + RING.nbytes]
         """The ring's bytes."""
         self.ring: ClientRing = ClientRing(self.entries, RING)

@@ -54,7 +54,7 @@ class Request:
         nbytes: int,
         finish: Finish,
         context: Any = None,  # noqa: ANN401 - only ``finish`` knows what it is
-        source: memoryview | None = None,
+        source: bytes | memoryview | None = None,
         into: memoryview | None = None,
         buffer: Buffer | None = None,
     ) -> None:

@@ -16,6 +16,7 @@ from hypervisor.channel import Channel
 from hypervisor.records import MapTableRecord
 from hypervisor.rendezvous import Welcome
 from protocol.errors import ChannelLost, Layer, Reaction, RingError
+from protocol.ldc.cookie import PAGE_SIZE
 from protocol.ldc.events import LinkState
 from protocol.stack import (
     AttributesReceived,
@@ -33,8 +34,8 @@ from protocol.vdisk.status import from_wire
 from protocol.vio.dring import Dstate
 from protocol.vio.extensions import Extension
 
-from .buffers import Buffer
-from .guest import RING, TABLE_ENTRIES, GuestMemory
+from .buffers import Arena, Buffer
+from .guest import ARENA_AT, RING, TABLE_ENTRIES, GuestMemory
 from .requests import Request, RequestTable
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ trip."""
 INLINE_GROUP: Final = 1024 * 1024
 """Bytes of entries and write data that travel with one doorbell; what is posted beyond has one of its own."""
 
+NSLOTS: Final = RING.num_descriptors
+STRIDE: Final = RING.descriptor_size
 DONE: Final = int(Dstate.DONE)  # plain ints compare faster
 BLOCK_IO: Final = (int(Operation.BREAD), int(Operation.BWRITE))
 
@@ -99,6 +102,11 @@ class Session:
             self._channel = CapturedChannel(sock, tap, exported=memory.exported, extensions=extensions)
             self._announce = _captured(self._stack, memory.capture(tap, polled=self._polled))
         self._memory = memory
+        self._entries = memory.entries
+        self._pages = memory.pages
+        self._cookie = memory.arena_cookie
+        self._free_pages = memory.arena.pages
+        self._submit, self._reap = memory.ring.submit, memory.ring.reap
         self._table = table
         self._owner = owner
         self._running = False
@@ -144,8 +152,8 @@ class Session:
             self._settle()
             if self._closed:
                 return
-        if self._running:
-            self.poll()
+        if self._running and not self.poll():
+            self.sweep()
 
     def _settle(self) -> None:
         while (event := self._stack.next_event()) is not None:
@@ -223,39 +231,42 @@ class Session:
     def post(self, request: Request) -> bool:
         """Put ``request`` into the ring; False when ring or buffers are full now."""
         table = self._table
-        memory = self._memory
         index = table.head
-        slots = table.slots
-        if slots[index] is not None:
+        if table.slots[index] is not None:
             return False
         nbytes = request.nbytes
         buffer = request.buffer
-        if buffer is not None and buffer.memory is memory:
+        if buffer is not None and buffer.memory is self._memory:
             offset = buffer.offset
         elif nbytes:
-            order = ((nbytes - 1) >> 13).bit_length()
-            offset = memory.arena.take(order)
-            if offset < 0:
-                return False
+            if nbytes <= PAGE_SIZE and self._free_pages:
+                offset = self._free_pages.pop()
+                request.order = 0
+            else:
+                order = Arena.order_of(nbytes)
+                offset = self._memory.arena.take(order)
+                if offset < 0:
+                    return False
+                request.order = order
             request.offset = offset
-            request.order = order
             if request.source is not None:
-                memory.data[offset : offset + nbytes] = request.source
+                at = ARENA_AT + offset
+                self._pages[at : at + nbytes] = request.source
         else:
             offset = 0
-        memory.ring.submit(
+        self._submit(
             index,
-            request.token & 0xFFFFFFFFFFFFFFFF,
+            request.token,
             request.operation,
             SLICE_NONE,
             request.addr,
             nbytes,
-            memory.arena_cookie + offset,
+            self._cookie + offset,
             (nbytes + 7) & ~7,
         )
-        slots[index] = request
+        table.slots[index] = request
         table.outstanding += 1
-        table.head = index + 1 if index + 1 < len(slots) else 0
+        table.head = index + 1 if index + 1 < NSLOTS else 0
         if self._polled:
             self._posted += 1
         else:
@@ -319,7 +330,7 @@ class Session:
         return [(self._memory.arena_cookie + offset, self._memory.data[offset:end])]
 
     def poll(self, most: int = RING.num_descriptors) -> int:
-        """Answer requests that the server has finished, about ``most`` of them; returns how many.
+        """Answer what the server has finished, the oldest first and ``most`` of it; returns how many.
 
         Only where ``done_counts``; else they were answered when they were acknowledged.
         """
@@ -327,32 +338,27 @@ class Session:
             return 0
         table = self._table
         slots = table.slots
-        states = self._memory.entries
-        stride = RING.descriptor_size
+        entries = self._entries
         index = table.tail
         answered = 0
         while table.outstanding:
             request = slots[index]
             if request is not None:
-                if states[index * stride] != DONE:
+                if entries[index * STRIDE] != DONE:
                     break
                 self._answer(index, request)
                 answered += 1
-                if self._closed or answered == most:
-                    break
-            index = index + 1 if index + 1 < len(slots) else 0
+            index = index + 1 if index + 1 < NSLOTS else 0
+            if answered == most or self._closed:
+                break
         table.tail = index
-        if not answered and table.outstanding > 1:
-            answered = self._poll_out_of_order()
         self._consumed += answered
         return answered
 
-    def oldest(self) -> tuple[memoryview, int]:
-        """The ring, and where in it the state of the oldest unanswered request stands."""
-        return self._memory.entries, self._table.tail * RING.descriptor_size
-
-    def _poll_out_of_order(self) -> int:
-        """The oldest request is still with the server; look whether younger ones came back."""
+    def sweep(self) -> int:
+        """Answer whatever the server has finished, in whatever order; returns how many."""
+        if not self.done_counts:
+            return 0
         slots = self._table.slots
         states = self._memory.dstates()
         answered = 0
@@ -363,13 +369,22 @@ class Session:
                 self._answer(index, request)
                 answered += 1
             index = states.find(DONE, index + 1)
+        self._consumed += answered
         return answered
+
+    def oldest(self) -> tuple[memoryview, int]:
+        """The ring, and where in it the state of the oldest unanswered request stands; there must be one."""
+        table = self._table
+        while table.slots[table.tail] is None:
+            table.tail = table.tail + 1 if table.tail + 1 < NSLOTS else 0
+        return self._entries, table.tail * STRIDE
 
     def _answer(self, index: int, request: Request) -> None:
         """The server set DONE: read its answer once, check it against our own record, and pass it on."""
-        status, nbytes = self._memory.ring.reap(index)
-        self._table.slots[index] = None
-        self._table.outstanding -= 1
+        status, nbytes = self._reap(index)
+        table = self._table
+        table.slots[index] = None
+        table.outstanding -= 1
         error = None
         if status:
             error = request.error(from_wire(status))
@@ -377,25 +392,33 @@ class Session:
             request.result = bytes(self._chunk(request)) if request.nbytes else None
         elif nbytes != request.nbytes:
             error = request.error(EIO)  # the range was checked before: a short answer is lost data
-        elif request.source is None and (request.buffer is None or request.buffer.memory is not self._memory):
-            self._deliver(request)
-        if request.order >= 0:
-            self._memory.arena.give(request.offset, request.order)
-            request.order = -1
-        request.end(error)
-
-    def _chunk(self, request: Request) -> memoryview:
-        return self._memory.data[request.offset : request.offset + request.nbytes]
+        elif request.source is None:
+            if request.into is None and request.buffer is None:
+                at = ARENA_AT + request.offset
+                request.result = self._pages[at : at + nbytes]
+            else:
+                self._deliver(request)
+        order = request.order
+        if order == 0:
+            self._free_pages.append(request.offset)
+        elif order > 0:
+            self._memory.arena.give(request.offset, order)
+        request.order = -1
+        if request.buffer is None:
+            request.finish(request, error)
+        else:
+            request.end(error)
 
     def _deliver(self, request: Request) -> None:
         """Copy what was read to where the caller wants it; nothing to do when that is our own shared
         memory."""
         if request.into is not None:
             request.into[:] = self._chunk(request)
-        elif request.buffer is not None:  # of an earlier connection
-            request.buffer.view[:] = self._chunk(request)
-        else:
-            request.result = bytes(self._chunk(request))
+        elif request.buffer is not None and request.buffer.memory is not self._memory:
+            request.buffer.view[:] = self._chunk(request)  # it is of an earlier connection
+
+    def _chunk(self, request: Request) -> memoryview:
+        return self._memory.data[request.offset : request.offset + request.nbytes]
 
 
 def _captured(stack: Client, ring: CapturedClientRing) -> Callable[[int, int], int]:

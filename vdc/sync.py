@@ -10,7 +10,7 @@ from __future__ import annotations
 import select
 from collections.abc import Sequence
 from math import ceil
-from time import monotonic, perf_counter, sleep
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Final
 
@@ -62,9 +62,9 @@ class Disk(DiskFacts):
         self._poll = select.poll()
         self._fd = -1
         self._events = 0
-        self._answered: dict[int, bytes | DiskError | None] = {}
+        self._answered: list[tuple[int, bytes | DiskError | None]] = []
         self._tokens = 0
-        self._unanswered: dict[int, int] = {}  # token → parts still missing
+        self._unanswered = 0
         self._engine = Engine(target, self, capture=capture)
 
     def close(self) -> None:
@@ -83,11 +83,14 @@ class Disk(DiskFacts):
 
     def pread(self, offset: int, nbytes: int) -> bytes:
         """Read ``nbytes`` at ``offset``. Raises: as :meth:`vdc.Disk.pread`."""
-        self._check(offset, nbytes)
         if 0 < nbytes <= self.max_xfer:
+            self._check(offset, nbytes)
             request = Request(READ, offset // self.block_size, nbytes, _keep)
             self._engine.submit(request)
-            self._finish_all((request,))
+            while request.context is None:
+                self._advance()
+            if request.context is not DONE:
+                raise request.context
             return request.result or b""
         requests = self._run(self._reads(offset, nbytes, _keep))
         return b"".join(request.result or b"" for request in requests)
@@ -148,10 +151,14 @@ class Disk(DiskFacts):
         """Start a read of at most ``max_xfer`` bytes, into a Buffer or as bytes; returns its token for
         :meth:`wait`."""
         if isinstance(nbytes, Buffer):
-            requests = self._reads_into(offset, nbytes, self._collect)
-        else:
-            requests = self._reads(offset, nbytes, self._collect)
-        return self._start(requests)
+            return self._start(self._reads_into(offset, nbytes, self._collect))
+        if not 0 < nbytes <= self.max_xfer:
+            return self._start(self._reads(offset, nbytes, self._collect))
+        self._check(offset, nbytes)
+        self._tokens = token = self._tokens + 1
+        self._unanswered += 1
+        self._engine.submit(Request(READ, offset // self.block_size, nbytes, self._collect, token))
+        return token
 
     def submit_write(self, offset: int, data: WriteSource) -> int:
         """Start a write of at most ``max_xfer`` bytes; ``data`` must not change until :meth:`wait` gives its
@@ -169,32 +176,32 @@ class Disk(DiskFacts):
         A result is the bytes read, None, or the DiskError that the request ended with. ``n`` above the number
         unanswered waits for all; 0 only looks.
         """
-        self._engine.ring(sleeping=False)
+        engine = self._engine
+        engine.ring(sleeping=False)
         if not n:
             self._attend()
-        self._engine.poll(max(n, ANSWERS_A_TURN))
-        wanted = min(n, len(self._answered) + len(self._unanswered))
+            engine.poll()
+        wanted = min(n, len(self._answered) + self._unanswered)
         while len(self._answered) < wanted:
             self._advance()
-        answers, self._answered = list(self._answered.items()), {}
+        answers, self._answered = self._answered, []
         return answers
 
     def _start(self, requests: list[Request]) -> int:
         if len(requests) > 1:
             raise ValueError(f"one submission carries at most {self.max_xfer} bytes: submit in parts")
-        self._tokens += 1
-        token = self._tokens
+        self._tokens = token = self._tokens + 1
         if requests:
-            self._unanswered[token] = 1
+            self._unanswered += 1
             requests[0].context = token
             self._engine.submit(requests[0])
         else:
-            self._answered[token] = None
+            self._answered.append((token, None))
         return token
 
     def _collect(self, request: Request, error: DiskError | None) -> None:
-        del self._unanswered[request.context]
-        self._answered[request.context] = request.result if error is None else error
+        self._unanswered -= 1
+        self._answered.append((request.context, request.result if error is None else error))
 
     # -- driving the engine ------------------------------------------------------------------------------
 
@@ -212,7 +219,7 @@ class Disk(DiskFacts):
             span = self._patience.span()
             if span:
                 engine.ring(sleeping=False)
-                if engine.watch(perf_counter() + span, ANSWERS_A_TURN):
+                if engine.watch(span, ANSWERS_A_TURN):
                     self._patience.paid()
                     return
                 self._patience.vain()

@@ -62,10 +62,8 @@ class Executor:
         self._under_way: UnderWay[Work] = UnderWay()
         self._buckets = self._under_way.buckets
         self._plain = not export.layers.options.any
-        self._inline = inline = Inline(medium, self._under_way, plain=self._plain, clock=clock)
+        self.inline = inline = Inline(medium, self._under_way, plain=self._plain, clock=clock)
         self._at_once = inline.attempt
-        self.read = inline.read  # bound here: the shortest way of a port to its bytes
-        self.write = inline.write
         self._workers = Workers(medium, pool, loop, end=self._end, settle=self._settle)
         self._layers = export.layers
         self._loop = loop
@@ -254,7 +252,7 @@ class Executor:
         """
         self._closing = True
         self._plain = False
-        self._inline.close()
+        self.inline.close()
         self._hurry()
         await self._until(lambda: not (self._workers.running or self._batch))
         return self.pending

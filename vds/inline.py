@@ -48,15 +48,17 @@ class Inline:
             self._longest = sys.maxsize
         self._try = backend.try_preadv
         self._pwritev = backend.pwritev
-        self._fast = self._try if plain else _never
-        self._fast_write = self._longest if plain else 0
+        self.try_read = self._try if plain else _never
+        """The backend's own, where a port may use it; it heeds nothing under way."""
+        self._quick_write = self._longest if plain else 0
         self._blocks = under_way.blocks
-        self._buckets = under_way.buckets
+        self.under_way = under_way.buckets
+        """Empty while nothing is under way that a request could overlap."""
 
     def close(self) -> None:
         """From now on :meth:`read` and :meth:`write` do nothing at once."""
-        self._fast = _never
-        self._fast_write = 0
+        self.try_read = _never
+        self._quick_write = 0
 
     # -- bytes -----------------------------------------------------------------------------------------------
 
@@ -66,17 +68,17 @@ class Inline:
 
         After -1 the buffers hold anything.
         """
-        if self._buckets and self._blocks(offset, nbytes, False):
+        if self.under_way and self._blocks(offset, nbytes, False):
             return -1
         try:
-            count = self._fast(buffers, offset)
+            count = self.try_read(buffers, offset)
         except OSError:
             return -1
         return count if count == nbytes else -1
 
     def write(self, offset: int, nbytes: int, buffers: Sequence[memoryview]) -> int:
         """Write at once and return ``nbytes``; -1: not possible, as for :meth:`read`: submit it."""
-        if nbytes > self._fast_write or (self._buckets and self._blocks(offset, nbytes, True)):
+        if nbytes > self._quick_write or (self.under_way and self._blocks(offset, nbytes, True)):
             return -1
         pace = self._pace
         started = 0.0 if pace is None else self._clock()

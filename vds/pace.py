@@ -14,7 +14,9 @@ __all__ = ["Pace"]
 LIMIT_S: Final = 1e-3
 """Average beyond which writes go to the threads."""
 WEIGHT: Final = 1 / 8
-"""Of the latest write: one write of 8 ms, or two of 4 ms, and the average is beyond the limit."""
+"""Of the latest write."""
+MOST_S: Final = 6e-3
+"""A slower write counts as one of so long: one alone may have had its processor taken away; two are slow."""
 RETURN_S: Final = 1.0
 """After so long in the threads a write is tried in the loop again; one slow write then sends all back."""
 
@@ -30,7 +32,7 @@ class Pace:
 
     def measured(self, started: float, ended: float) -> None:
         """Account for one write done in the loop."""
-        self._average += (ended - started - self._average) * WEIGHT
+        self._average += (min(ended - started, MOST_S) - self._average) * WEIGHT
         if self._average > LIMIT_S:
             self.quick = False
             self._return_at = ended + RETURN_S

@@ -158,6 +158,11 @@ STATUS: Final = wire.Codec([_DECLARED.status])
 """The status alone; a server writes it without touching its neighbours."""
 NBYTES: Final = wire.Codec([_DECLARED.nbytes])
 """The length alone."""
+PLAIN_AT: Final = _AT["operation"]
+"""Where what :data:`PLAIN` holds begins in a ring entry."""
+PLAIN: Final = wire.Codec([*_DECLARED.subcons[1:-1], CookieLayout.struct])
+"""All that a request of one cookie says, 44 bytes: (operation, slice, status, addr, nbytes, ncookies, cookie
+addr, cookie size)."""
 RESULT: Final = wire.Codec([_DECLARED.status, _DECLARED.addr, _DECLARED.nbytes])
 """What a client reads at ``STATUS_AT``: (status, addr, nbytes)."""
 

@@ -133,7 +133,7 @@ class DescriptorBackend(Backend):
             self._fd = -1
 
     def _transfer(self, call: Transfer, buffers: Sequence[memoryview], offset: int) -> None:
-        nbytes = sum(map(len, buffers))
+        nbytes = len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
         try:
             done = call(self._fd, buffers if len(buffers) <= IOV_MAX else buffers[:IOV_MAX], offset)
         except OSError as error:

@@ -9,24 +9,16 @@ from hypervisor.patience import Patience
 from protocol.errors import CookieError, RingError
 from protocol.ldc.cookie import Cookie, Permission
 from protocol.vdisk.descriptor import parse_entry
-from protocol.vdisk.operations import SLICE_NONE, Operation
 from protocol.vio.dring import Dstate, RingGeometry
 from vds.ports.base import BUDGET, MAX_RUNNING, GuestWork, Port, Step
+from vds.ports.quick import Serve, quick_way
 
 if TYPE_CHECKING:
     from vds.session import Session
 
 __all__ = ["MappedPort"]
 
-MAX_AT_ONCE: Final = 1024 * 1024
-"""Longest transfer done between two looks at the ring; a longer one takes the long way."""
-
-# Plain ints: on the data path an enum member costs more than what is done with it.
-READY: Final = int(Dstate.READY)
-READ: Final = int(Operation.BREAD)
-WRITE: Final = int(Operation.BWRITE)
-COPY_IN: Final = int(Permission.CR)
-COPY_OUT: Final = int(Permission.CW)
+READY: Final = int(Dstate.READY)  # a plain int compares faster
 
 
 class MappedPort(Port):
@@ -44,23 +36,19 @@ class MappedPort(Port):
     ) -> None:
         super().__init__(session, ring)
         self._memory = memory
-        self._next = 0  # polled ring: the entry to look at
+        self._at = 0  # polled ring: where the entry to look at begins
         self._looking = False  # polled ring: the poller has it
         self._done = 0  # polled ring: answers that the stack has not been told of
         self.patience = Patience(session.poller.budget_s)
         if cookie is not None and ring is not None:
-            self._view = memory.map_ring(cookie, ring.nbytes)
-            self._entries = self._view
+            self._view = self._entries = memory.map_ring(cookie, ring.nbytes)
             self._ring = self.make_ring(self._view, ring)
-            self._stride = ring.descriptor_size
-            self._count = ring.num_descriptors
-        disk = self._stack.announced
-        self._block_size = disk.block_size
-        self._size = disk.size_blocks * disk.block_size
-        self._writable = bool(disk.operations >> Operation.BWRITE & 1)
-        self._views = memory.views
-        self._read = self._executor.read
-        self._write = self._executor.write
+            self._stride, self._end = ring.descriptor_size, ring.nbytes
+            self._serve = self.make_quick(self._view, ring)
+
+    def make_quick(self, entries: memoryview, ring: RingGeometry) -> Serve:
+        """Return the quick way of what is in the ring."""
+        return quick_way(entries, ring, self._memory, self._executor.inline, self._stack.announced)
 
     @property
     def may_poll(self) -> bool:
@@ -68,11 +56,11 @@ class MappedPort(Port):
         return not self._executor.pending
 
     def lend(self, work: GuestWork, then: Step) -> None:
-        work.buffers = self._memory.views(work.cookies, work.requested, COPY_OUT)
+        work.buffers = self._memory.views(work.cookies, work.requested, Permission.CW)
         then(work)
 
     def fetch(self, work: GuestWork, then: Step) -> None:
-        work.buffers = self._memory.views(work.cookies, work.requested, COPY_IN)
+        work.buffers = self._memory.views(work.cookies, work.requested, Permission.CR)
         then(work)
 
     def store(self, work: GuestWork, then: Step) -> None:
@@ -93,69 +81,45 @@ class MappedPort(Port):
     # -- polled ring -----------------------------------------------------------------------------------------
 
     def look(self) -> bool:
-        """Serve the entries that are READY, in ring order; whether there were any."""
-        states = self._entries
-        stride = self._stride
-        index = self._next
-        if states[index * stride] != READY or self.running >= MAX_RUNNING or self.session.resetting:
+        """Serve entries that are READY, in ring order; whether there were any.
+
+        Not necessarily all: a long transfer ends the look, so that nobody else waits for two.
+        """
+        entries = self._entries
+        if entries[self._at] != READY or self.running >= MAX_RUNNING or self.session.resetting:
             return False
         budget = BUDGET
-        done = 0
-        accept = self._ring.accept
-        while budget and states[index * stride] == READY:
+        while not (served := self._serve(self._at, budget)):
+            self._take_next()
             budget -= 1
-            here, index = index, index + 1
-            if index == self._count:
-                index = 0
-            self._next = index
-            try:
-                if self._at_once(here, accept(here)):
-                    done += 1
-                    continue
-                self.arrive(parse_entry(self._ring.copy(here)), here, None)
-            except (CookieError, RingError) as cause:
-                self.session.fault(None, here, cause)
-            if self.session.resetting or self.running >= MAX_RUNNING:
+            if not budget or self.running >= MAX_RUNNING or self.session.resetting:
                 break
-        self._done += done
-        self._executor.kick()
+            if entries[self._at] != READY:
+                break
+        self._done += served
+        self._at = (self._at + served * self._stride) % self._end
+        if self.running:
+            self._executor.kick()
         if self._looking and self._stack.client_sleeps:
             self._report(stopping=False)
         return True
+
+    def _take_next(self) -> None:
+        """Send the next entry the long way."""
+        index = self._at // self._stride
+        self._at = (self._at + self._stride) % self._end
+        try:
+            self.arrive(parse_entry(self._ring.take(index)), index, None)
+        except (CookieError, RingError) as cause:
+            self.session.fault(None, index, cause)
 
     def _report(self, *, stopping: bool) -> None:
         """Let the stack know what was done since, and send what it has to say about it."""
         if self.session.resetting:  # nothing comes after a NACK
             return
         self.account()
-        if self._stack.end_of_batch(self._next, stopping):
+        if self._stack.end_of_batch(self._at // self._stride, stopping):
             self.session.say()
-
-    def _at_once(self, index: int, fields: tuple[int, ...]) -> bool:
-        """Serve a read or write that does not block, from its fields to DONE, without making an object of it.
-
-        False leaves it to :meth:`arrive`. Every check of the long way is made here too, on the fields as
-        read.
-        """
-        _, _, _, operation, slice_, _, addr, nbytes, ncookies, cookie, size = fields
-        offset = addr * self._block_size
-        if (
-            slice_ != SLICE_NONE
-            or ncookies != 1
-            or not 0 < nbytes <= MAX_AT_ONCE
-            or offset + nbytes > self._size
-        ):
-            return False
-        if operation == READ:
-            done = self._read(offset, nbytes, self._views(((cookie, size),), nbytes, COPY_OUT))
-        elif operation == WRITE and self._writable:
-            done = self._write(offset, nbytes, self._views(((cookie, size),), nbytes, COPY_IN))
-        else:
-            return False
-        if done != nbytes:
-            return False
-        self._ring.finish(index, 0, nbytes)
-        return True
 
     def rung(self) -> None:
         """The client rang: look now, and go on looking if polling is on."""
@@ -188,7 +152,7 @@ class MappedPort(Port):
         session = self.session
         if session.resetting or self._looking or self._view is None:
             return
-        more = self.look() and self._entries[self._next * self._stride] == READY
+        more = self.look() and self._entries[self._at] == READY
         self._report(stopping=not more)
         if more:
             session.loop.call_soon(self._look_until_empty)
@@ -214,7 +178,7 @@ class MappedPort(Port):
         """Answers were published: wake the client if it sleeps."""
         if self._polled and self._stack.client_sleeps:
             self.account()
-            self._stack.end_of_batch(self._next, stopping=False)
+            self._stack.end_of_batch(self._at // self._stride, stopping=False)
 
     def close(self) -> None:
         super().close()

@@ -24,7 +24,7 @@ async def test_cached_read_is_done_in_the_call(make: Make, held: HeldBackend) ->
     held.data[512:1024] = b"d" * 512
     bench = make(held)
     buffer = bytearray(512)
-    assert bench.executor.read(512, 512, [memoryview(buffer)]) == 512
+    assert bench.executor.inline.read(512, 512, [memoryview(buffer)]) == 512
     assert buffer == b"d" * 512
     work = bench.read("r", 512)
     assert (bench.done, work.status, work.count) == (["r"], 0, 512)
@@ -33,7 +33,7 @@ async def test_cached_read_is_done_in_the_call(make: Make, held: HeldBackend) ->
 
 async def test_read_that_would_block_is_left_to_submit(make: Make, held: HeldBackend) -> None:
     bench = make(held)
-    assert bench.executor.read(0, 512, [memoryview(bytearray(512))]) == -1
+    assert bench.executor.inline.read(0, 512, [memoryview(bytearray(512))]) == -1
     assert held.calls == []
     work = bench.read("r")
     assert bench.executor.pending == 1
@@ -46,7 +46,7 @@ async def test_error_at_once_is_judged_by_the_long_way(make: Make, held: HeldBac
     held.cached = True
     held.failures["read"] = OSError(errno.ENXIO, "gone")
     bench = make(held)
-    assert bench.executor.read(0, 512, [memoryview(bytearray(512))]) == -1
+    assert bench.executor.inline.read(0, 512, [memoryview(bytearray(512))]) == -1
     work = bench.read("r")
     await bench.until("r")
     assert (work.status, work.count) == (WireErrno.ENXIO, 0)
@@ -238,13 +238,14 @@ async def test_slow_writes_move_to_threads_and_come_back(make: Make, held: HeldB
     bench = make(held, "wce", clock=clock)
     clock.costs = 0.010
     bench.write("slow")
-    bench.write("next", 512)
-    assert bench.done == ["slow"]
+    bench.write("as slow", 512)
+    bench.write("next", 1024)
+    assert bench.done == ["slow", "as slow"]
     await bench.until("next")
     clock.costs = 0.0
     clock.now += 1.0
     bench.write("again")
-    assert bench.done == ["slow", "next", "again"]
+    assert bench.done == ["slow", "as slow", "next", "again"]
     bench.write("quick", 512)
     assert bench.done[-1] == "quick"
 
@@ -309,7 +310,7 @@ async def test_file_backend_end_to_end(make: Make, tmp_path: Path) -> None:
     read = bench.read("r", 0, 16384)
     await bench.until("r")
     assert bytes(read.buffers[0]) == bytes(4096) + b"f" * 8192 + bytes(4096)
-    assert bench.executor.read(4096, 512, [memoryview(bytearray(512))]) == 512
+    assert bench.executor.inline.read(4096, 512, [memoryview(bytearray(512))]) == 512
 
 
 async def test_truncated_file_is_an_error_not_a_short_read(make: Make, tmp_path: Path) -> None:
@@ -318,7 +319,7 @@ async def test_truncated_file_is_an_error_not_a_short_read(make: Make, tmp_path:
     bench = make(FileBackend(Spec(target=str(path))))
     with path.open("r+b") as file:
         file.truncate(4096)
-    assert bench.executor.read(2048, 4096, [memoryview(bytearray(4096))]) == -1
+    assert bench.executor.inline.read(2048, 4096, [memoryview(bytearray(4096))]) == -1
     work = bench.read("r", 2048, 4096)
     await bench.until("r")
     assert (work.status, work.count) == (WireErrno.EIO, 0)

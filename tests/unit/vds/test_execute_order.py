@@ -22,7 +22,7 @@ async def test_read_waits_for_the_write_it_overlaps(make: Make, held: HeldBacken
     bench.write("w", 512, b"n" * 1024)
     bench.executor.kick()
     await bench.begun(held)
-    assert bench.executor.read(1024, 512, [memoryview(bytearray(512))]) == -1
+    assert bench.executor.inline.read(1024, 512, [memoryview(bytearray(512))]) == -1
     read = bench.read("r", 1024)
     held.gate.set()
     await bench.until("r")
@@ -34,8 +34,8 @@ async def test_read_beside_a_write_does_not_wait(make: Make, held: HeldBackend) 
     held.cached = True
     bench = make(held)
     bench.write("w", 512)
-    assert bench.executor.read(1024, 512, [memoryview(bytearray(512))]) == 512
-    assert bench.executor.read(0, 512, [memoryview(bytearray(512))]) == 512
+    assert bench.executor.inline.read(1024, 512, [memoryview(bytearray(512))]) == 512
+    assert bench.executor.inline.read(0, 512, [memoryview(bytearray(512))]) == 512
     bench.executor.kick()
     await bench.until("w")
 
@@ -95,7 +95,7 @@ async def test_write_waits_for_a_read_under_way(make: Make, held: HeldBackend) -
 async def test_error_layer_fails_requests_without_the_backend(make: Make, held: HeldBackend) -> None:
     held.cached = True
     bench = make(held, "wce,error-rate=100%,error-errno=ENOSPC")
-    assert bench.executor.read(0, 512, [memoryview(bytearray(512))]) == -1
+    assert bench.executor.inline.read(0, 512, [memoryview(bytearray(512))]) == -1
     assert bench.read("r").status == WireErrno.ENOSPC
     assert bench.write("w").status == WireErrno.ENOSPC
     assert held.calls == []
@@ -214,7 +214,7 @@ async def test_stop_ends_what_has_begun_and_begins_nothing(make: Make, held: Hel
     stopping = asyncio.ensure_future(bench.executor.stop())
     await bench.until("delayed", "blocked")
     bench.read("late", 4096)
-    assert bench.executor.read(4096, 512, [memoryview(bytearray(512))]) == -1
+    assert bench.executor.inline.read(4096, 512, [memoryview(bytearray(512))]) == -1
     assert await stopping == 1
     assert held.calls == ["write 0+512", "flush", "read 0+512"]
     await bench.executor.drain("port")
