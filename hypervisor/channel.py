@@ -25,7 +25,7 @@ from protocol.ldc.fragment import QUEUE_ENTRIES
 from protocol.ldc.packet import PACKET_SIZE
 from protocol.vio.extensions import NO_EXTENSION, Extension
 
-from .pushing import PACKETS_LIMIT, cut_push, groups
+from .pushing import PACKETS_LIMIT, PARCEL_PACKETS, Parcel, cut_push, groups
 from .records import (
     RECORD_LIMIT,
     Copy,
@@ -57,6 +57,10 @@ ITEM_COST: Final = 256
 GROUP_LIMIT: Final = 16 * 1024 * 1024
 """Most bytes in one group of PUSH records: a full ring of 64 KiB writes, or 16 of 1 MiB."""
 
+SOCKET_BUFFER: Final = 1024 * 1024
+"""Room asked for what is sent inline: a longest transfer. The kernel gives what ``wmem_max`` allows, at least
+twice what it gives unasked."""
+
 _INCOMPLETE: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)  # plain ints: an IntFlag costs a microsecond
 _NO_SIGNAL: Final = int(socket.MSG_NOSIGNAL)
 
@@ -79,6 +83,8 @@ class Channel:
         extensions: Extension = NO_EXTENSION,
     ) -> None:
         sock.setblocking(False)
+        if extensions & Extension.INLINE:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
         self._sock = sock
         self._exported = exported
         self._inline = bool(extensions & Extension.INLINE)
@@ -88,6 +94,10 @@ class Channel:
         self._queue: deque[bytes] = deque()
         self._queued = 0
         self._peer_configured = False
+        self._receive = self._receive_new
+        if exported is not None:  # what is pushed or copied here is not kept
+            self._room = (memoryview(bytearray(RECORD_LIMIT)),)
+            self._receive = self._receive_here
         self._group: list[tuple[int, wire.Buffer]] = []
         self._group_size = 0
         self.batch = 0
@@ -116,12 +126,19 @@ class Channel:
             return None
         self.batch += 1
         data = self._datagram()
-        if data is None or len(data) == PACKET_SIZE:
-            return data
+        if data is None:
+            return None
+        if len(data) == PACKET_SIZE:
+            return bytes(data)
         items: list[Item] = []
         self._record(data, items)
         self._pending.extend(items)
         return None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether :meth:`receive` would find something; costs one system call."""
+        return bool(self._pending or self._poll.poll(0))
 
     def receive(self, budget: int = 64) -> list[Item]:
         """Return what has come, oldest first, from at most ``budget`` datagrams; empty when there is nothing.
@@ -151,15 +168,15 @@ class Channel:
             if data is None:
                 break
             if len(data) == PACKET_SIZE:
-                items.append(data)
+                items.append(bytes(data))
             else:
                 self._record(data, items)
         return items
 
-    def _datagram(self) -> bytes | None:
+    def _datagram(self) -> wire.Buffer | None:
         """Return the next datagram, None when there is none. Raises: ChannelLost, RemoteProtocolError."""
         try:
-            data, _, flags, _ = self._sock.recvmsg(RECORD_LIMIT)
+            data, flags = self._receive()
         except BlockingIOError:
             return None
         except ConnectionResetError:  # told once, ahead of what the peer sent before it went
@@ -172,10 +189,20 @@ class Channel:
             raise ChannelLost("the peer is gone")
         return data
 
-    def _record(self, data: bytes, items: list[Item]) -> None:
+    def _record(self, data: wire.Buffer, items: list[Item]) -> None:
         """Act on a datagram that is no packet; what is the driver's to see goes to ``items``."""
         record = parse_record(data)
         self._receivers[type(record)](self, record, items)
+
+    def _receive_new(self) -> tuple[wire.Buffer, int]:
+        """Receive one datagram into memory of its own."""
+        data, _, flags, _ = self._sock.recvmsg(RECORD_LIMIT)
+        return data, flags
+
+    def _receive_here(self) -> tuple[wire.Buffer, int]:
+        """Receive one datagram where the last one was."""
+        nbytes, _, flags, _ = self._sock.recvmsg_into(self._room)
+        return self._room[0][:nbytes], flags
 
     def unread(self, items: Iterable[Item]) -> None:
         """Put back what a driver could not act on yet; the next :meth:`receive` begins with it."""
@@ -203,7 +230,7 @@ class Channel:
         """Memory contents with packets behind them: written at once, or collected until they are complete."""
         if not self._inline:
             raise refuse("PUSH, which was not agreed")
-        self._group_size += sum(len(data) for _, data in record.pieces)
+        self._group_size += sum([len(data) for _, data in record.pieces])
         if self._group_size > GROUP_LIMIT:
             raise refuse(f"a PUSH of more than {GROUP_LIMIT} bytes")
         if self._exported is None:
@@ -240,7 +267,9 @@ class Channel:
 
         Raises: ChannelLost; LocalProtocolError (longer than 64 KiB).
         """
-        parts = build_record(record)
+        self._send_parts(build_record(record))
+
+    def _send_parts(self, parts: list[wire.Buffer]) -> None:
         if self._queue:
             self._keep(b"".join(parts))
             return
@@ -263,6 +292,15 @@ class Channel:
             for record in cut_push(group, its_packets):
                 self.send_record(record)
         for packet in packets[PACKETS_LIMIT:]:
+            self.send_packet(packet)
+
+    def send_parcel(self, parcel: Parcel, packets: Sequence[bytes] = ()) -> None:
+        """Send what is in ``parcel``, which is empty then, and the packets that belong to it.
+
+        Raises: ChannelLost.
+        """
+        self._send_parts(parcel.take(packets[:PARCEL_PACKETS]))
+        for packet in packets[PARCEL_PACKETS:]:
             self.send_packet(packet)
 
     def queue_configured(self, nentries: int = QUEUE_ENTRIES) -> None:

@@ -213,6 +213,21 @@ class CopiedMemory:
             else:
                 self._pushed[addr] = data
 
+    def pushed(self, cookies: Cookies, nbytes: int) -> list[memoryview] | None:
+        """Return what was pushed with the last doorbell for ``nbytes``, a multiple of 8, at ``cookies``.
+
+        None: not all of it was. The parts are private, and stay as they are. Raises: CookieError.
+        """
+        found = self._find_pushed(cut_cookies(cookies, nbytes))
+        return None if found is None else [memoryview(part) for part in found]
+
+    def pushed_at(self, addr: int, nbytes: int) -> list[memoryview] | None:
+        """As :meth:`pushed`, for one cookie that is known to be a good one."""
+        data = self._pushed.get(addr)
+        if data is not None and len(data) >= nbytes and self._pushed_batch == self._channel.batch:
+            return [memoryview(data)[:nbytes]]
+        return self.pushed(((addr, nbytes),), nbytes)
+
     def _find_pushed(self, ranges: Cookies) -> list[wire.Buffer] | None:
         """Return the pushed contents of ``ranges``, or None if any of it is missing."""
         if self._pushed_batch != self._channel.batch:

@@ -89,6 +89,7 @@ class LocalMemory:
         self.pages = mmap.mmap(-1 if self.fd is None else self.fd, size)
         self.view: Final = memoryview(self.pages)
         self.table: Final = MapTable(self.view[: table_entries * _SLOT_SIZE], table_entries)
+        self._known: dict[tuple[int, int], tuple[bytes, int]] = {}
 
     def export(self, ra: int, length: int, permissions: int) -> list[Cookie]:
         """Export ``length`` bytes at offset ``ra`` and return their cookies, in order.
@@ -143,11 +144,31 @@ class LocalMemory:
     def apply(self, pieces: Iterable[tuple[int, wire.Buffer]]) -> None:
         """Write what the peer pushed, in order; every piece needs permission CW.
 
+        Where pages lie is remembered together with the map table words that say so, which are read again
+        and compared for every piece.
+
         Raises: CookieError (the pieces before the faulty one are written).
         """
+        known, table, view = self._known, self.pages, self.view
         for addr, data in pieces:
-            runs = self._resolve(addr, len(data), Permission.CW)
-            _fill([self.view[ra : ra + length] for ra, length in runs], data)
+            nbytes = len(data)
+            first, last = addr >> PAGE_SHIFT, (addr + nbytes - 1) >> PAGE_SHIFT
+            place = known.get((first, last))
+            if place is not None and table[first * _SLOT_SIZE : (last + 1) * _SLOT_SIZE] == place[0]:
+                start = place[1] + addr
+                view[start : start + nbytes] = data
+            else:
+                self._apply(addr, data, first, last)
+
+    def _apply(self, addr: int, data: wire.Buffer, first: int, last: int) -> None:
+        """Write ``data`` at ``addr``; remember where its pages, ``first`` to ``last``, lie if in a row."""
+        runs = merge_runs(self._resolve(addr, len(data), Permission.CW))
+        _fill([self.view[ra : ra + length] for ra, length in runs], data)
+        if len(runs) == 1 and last < self.table.nentries:  # else pages of another size
+            if len(self._known) >= CACHE_LIMIT:
+                self._known.clear()
+            words = self.pages[first * _SLOT_SIZE : (last + 1) * _SLOT_SIZE]
+            self._known[first, last] = words, runs[0][0] - addr
 
     def close(self) -> None:
         """Give the memory up. Views of it that others still hold stay valid and keep it alive until they

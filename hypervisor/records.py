@@ -36,6 +36,7 @@ __all__ = [
     "Record",
     "RecordType",
     "build_record",
+    "padded",
     "parse_header",
     "parse_record",
 ]
@@ -66,6 +67,9 @@ class PushFlags(IntFlag):
     """Flags of a PUSH record."""
 
     MORE = 0x0001  # the next record continues this one; only the last carries packets
+
+
+_MORE: Final = int(PushFlags.MORE)  # a plain int: an IntFlag costs a microsecond
 
 
 @wire.structure("hv_record", size=8)
@@ -212,7 +216,7 @@ def parse_header(data: wire.Buffer) -> tuple[int, int]:
     return kind, flags
 
 
-def parse_record(data: bytes) -> Record:
+def parse_record(data: wire.Buffer) -> Record:
     """Return the record that a datagram of any length but 64 carries; its data are views of ``data``.
 
     Raises: PacketError (unknown type, a rendezvous record out of place, wrong length, count out of bounds).
@@ -281,15 +285,15 @@ def _parse_push(data: memoryview, flags: int) -> Push:
     if not offset <= tail:
         raise refuse(f"PUSH of {length} bytes has no room for {npieces} pieces and {npackets} packets")
     pieces: list[tuple[int, memoryview]] = []
-    for place in range(PUSH.size, offset, PIECE.size):
-        addr, nbytes = PIECE.unpack_from(data, place)
+    for addr, nbytes in PIECE.iter_unpack(data[PUSH.size : offset]):
         if not nbytes or (addr | nbytes) & 7:
             raise refuse(f"PUSH of {nbytes} bytes at {addr:#x}: must be multiples of 8")
-        pieces.append((addr, data[offset : offset + nbytes]))
-        offset += nbytes
+        end = offset + nbytes
+        pieces.append((addr, data[offset:end]))
+        offset = end
     if offset != tail:
         raise refuse("PUSH is not as long as its pieces and packets")
-    more = bool(flags & PushFlags.MORE)
+    more = bool(flags & _MORE)
     if more and npackets:
         raise refuse("PUSH to be continued carries packets")
     packets = [bytes(data[at : at + PACKET_SIZE]) for at in range(tail, length, PACKET_SIZE)]
@@ -310,7 +314,14 @@ def build_record(record: Record) -> list[wire.Buffer]:
 
     Raises: LocalProtocolError (longer than ``RECORD_LIMIT``).
     """
-    parts = _BUILDERS[type(record)](record)
+    return padded(_BUILDERS[type(record)](record))
+
+
+def padded(parts: list[wire.Buffer]) -> list[wire.Buffer]:
+    """Return the parts of a record, and behind them what keeps it from looking like a packet.
+
+    Raises: LocalProtocolError (longer than ``RECORD_LIMIT``).
+    """
     length = sum(map(len, parts))
     if length > RECORD_LIMIT:
         raise LocalProtocolError(
@@ -344,7 +355,7 @@ def _build_push(record: Push) -> list[wire.Buffer]:
     pieces, packets, more = record
     data = [piece for _, piece in pieces]
     length = PUSH.size + PIECE.size * len(pieces) + sum(map(len, data)) + PACKET_SIZE * len(packets)
-    flags = PushFlags.MORE if more else 0
+    flags = _MORE if more else 0
     table = [PIECE.pack(addr, len(piece)) for addr, piece in pieces]
     header = PUSH.pack(RecordType.PUSH, flags, length, len(pieces), len(packets))
     return [b"".join((header, *table)), *data, *packets]

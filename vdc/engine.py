@@ -134,7 +134,7 @@ class Engine:
         session = self.session
         if session is None or self.state is not RUNNING:
             return 0
-        answered = session.poll(most) or session.sweep()
+        answered = session.poll(RING.num_descriptors if session.remote else most) or session.sweep()
         if answered and self.table.waiting:
             self._fill()
         return answered
@@ -147,6 +147,8 @@ class Engine:
         session = self.session
         if session is None or not session.done_counts or not self.table.outstanding:
             return 0
+        if session.remote:
+            return self._watch_socket(session, perf_counter() + span_s)
         entries, at = session.oldest()
         for _ in SPINS:  # the clock costs more than the look
             if entries[at] == DONE:
@@ -169,6 +171,15 @@ class Engine:
             while entries[at] != DONE and now < others_at:
                 now = perf_counter()
         return answered
+
+    def _watch_socket(self, session: Session, until: float) -> int:
+        """The same where answers come by message."""
+        while self.state is RUNNING and self.session is session:
+            if session.has_news and (answered := self.readable()):
+                return answered
+            if perf_counter() >= until:
+                break
+        return 0
 
     def ring(self, sleeping: bool) -> None:
         """Ring the doorbell if the server needs it; ``sleeping`` asks for a message at the next answer."""
@@ -221,11 +232,15 @@ class Engine:
             moments.append(self._retry_at)
         return min((moment for moment in moments if moment is not None), default=None)
 
-    def readable(self) -> None:
-        """The socket has something: take it. A lost connection is noticed here and recovery begins."""
+    def readable(self) -> int:
+        """The socket has something: take it; returns how many requests were answered.
+
+        A lost connection is noticed here and recovery begins.
+        """
+        answered = 0
         try:
             if self.session is not None:
-                self.session.readable()
+                answered = self.session.readable()
             elif self._sock is not None and self._memory is not None:
                 self._await_answer(self._sock, self._memory)
         except LOSSES as cause:
@@ -233,6 +248,7 @@ class Engine:
         else:
             if self.table.waiting and self.state is RUNNING:
                 self._fill()
+        return answered
 
     def writable(self) -> None:
         """The socket has room again."""

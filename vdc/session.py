@@ -101,6 +101,8 @@ class Session:
         else:
             self._channel = CapturedChannel(sock, tap, exported=memory.exported, extensions=extensions)
             self._announce = _captured(self._stack, memory.capture(tap, polled=self._polled))
+        self.remote = memory.fd is None
+        """Answers come through the socket: there is nothing to see in the ring before that."""
         self._memory = memory
         self._entries = memory.entries
         self._pages = memory.pages
@@ -131,8 +133,13 @@ class Session:
         """Send what a full socket kept back. Raises: ChannelLost."""
         self._channel.flush()
 
-    def readable(self) -> None:
-        """Take what the server sent, act on it, and look at the ring.
+    @property
+    def has_news(self) -> bool:
+        """The server has sent something: call :meth:`readable`."""
+        return self._channel.has_news
+
+    def readable(self) -> int:
+        """Take what the server sent, act on it, and look at the ring; returns how many answers there were.
 
         Raises: ChannelLost, RemoteProtocolError; the session is to be closed then.
         """
@@ -142,8 +149,7 @@ class Session:
             if packet is not None:  # nearly always a doorbell, of which the stack reports nothing
                 if not self._stack.take_packet(packet):
                     self._settle()
-                self.poll()
-                return
+                return self.poll() or self.sweep()
         for item in self._channel.receive():
             if isinstance(item, bytes):
                 self._stack.receive_packet(item)
@@ -151,9 +157,8 @@ class Session:
                 self._stack.link_state(item)
             self._settle()
             if self._closed:
-                return
-        if self._running and not self.poll():
-            self.sweep()
+                return 0
+        return (self.poll() or self.sweep()) if self._running else 0
 
     def _settle(self) -> None:
         while (event := self._stack.next_event()) is not None:
@@ -301,15 +306,17 @@ class Session:
 
     def _push(self, indices: list[int]) -> None:
         """Send entries, and the data of writes, along with the message that announces them."""
+        slots = self._table.slots
         pieces: list[tuple[int, memoryview]] = []
         first = indices[0]
         size = 0
         for index in indices:
-            data = self._outgoing(index)
-            entry = self._memory.entries[RING.offset(index) : RING.offset(index) + RING.descriptor_size]
-            pieces += [*data, (self._memory.ring_cookie.addr + RING.offset(index), entry)]
-            size += sum(len(piece) for _, piece in data) + RING.descriptor_size
+            request = slots[index]
+            if request is not None and request.source is not None:
+                pieces.append(self._outgoing(request))
+                size += request.nbytes
             if size > INLINE_GROUP or index in (indices[-1], RING.num_descriptors - 1):
+                pieces.append(self._run_of_entries(first, index))
                 self._announce(first, index)
                 packets = []
                 while (output := self._stack.next_output()) is not None:
@@ -319,15 +326,17 @@ class Session:
                 pieces, size = [], 0
                 first = index + 1 if index + 1 < RING.num_descriptors else 0
 
-    def _outgoing(self, index: int) -> list[tuple[int, memoryview]]:
-        """The data that a posted write sends, where its cookie says it is; nothing for other requests."""
-        request = self._table.slots[index]
-        if request is None or request.source is None:
-            return []
+    def _run_of_entries(self, first: int, last: int) -> tuple[int, memoryview]:
+        """A run of ring entries, as one piece."""
+        start, end = RING.offset(first), RING.offset(last + 1)
+        return self._memory.ring_cookie.addr + start, self._memory.entries[start:end]
+
+    def _outgoing(self, request: Request) -> tuple[int, memoryview]:
+        """The data that a posted write sends, where its cookie says it is."""
         buffer = request.buffer
         offset = buffer.offset if buffer is not None and buffer.memory is self._memory else request.offset
         end = offset + ((request.nbytes + 7) & ~7)
-        return [(self._memory.arena_cookie + offset, self._memory.data[offset:end])]
+        return self._memory.arena_cookie + offset, self._memory.data[offset:end]
 
     def poll(self, most: int = RING.num_descriptors) -> int:
         """Answer what the server has finished, the oldest first and ``most`` of it; returns how many.

@@ -161,6 +161,13 @@ class Session:
         except (ChannelError, ProtocolError) as cause:
             self.lost(cause)
 
+    def look(self) -> bool:
+        """Take what the client has sent, without the loop's telling; whether there was anything."""
+        if self._stopping or not self.channel.has_news:
+            return False
+        self._readable()
+        return True
+
     def _digest(self) -> None:
         while self._unread and not self.resetting:
             item = self._unread.popleft()
@@ -254,10 +261,7 @@ class Session:
 
     def _send_packets(self, packets: list[bytes]) -> None:
         """Send ``packets``, and what belongs to them."""
-        pieces = self._port.take_pieces() if self._port is not None else []
-        if pieces:
-            self.channel.push(pieces, packets)
-        else:
+        if self._port is None or not self._port.send(packets):
             for packet in packets:
                 self.channel.send_packet(packet)
 

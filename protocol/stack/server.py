@@ -177,6 +177,11 @@ class Server(Endpoint[ServerEvent]):
         self._answers.complete(batch, index)
         self._send_answers()
 
+    def complete_run(self, batch: int, start_idx: int, count: int) -> None:
+        """As :meth:`complete`, for ``count`` entries from ``start_idx`` on, within the ring."""
+        self._answers.complete_run(batch, range(start_idx, start_idx + count))
+        self._send_answers()
+
     def taken(self, batch: int, index: int) -> None:
         """Open range: entry ``index``, the next one, was READY and is ours; complete() it.
 

@@ -8,7 +8,7 @@ Source: Solaris vdc.c, vdc_verify_seq_num; vds.c, vd_complete_notify (one serial
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from protocol.errors import Layer, LocalProtocolError, Reaction, RingError
@@ -77,6 +77,16 @@ class AnswerQueue:
             raise LocalProtocolError(Layer.VIO, f"descriptor {index} of batch {batch} is not in progress")
         pending.waiting.remove(index)
         self._descriptors -= 1
+        if not pending.waiting and pending.answer is None:
+            pending.answer = echo(pending.message, Subtype.ACK)
+
+    def complete_run(self, batch: int, indices: Collection[int]) -> None:
+        """As :meth:`complete`, for several different descriptors at once."""
+        pending = self._of(batch)
+        if not pending.waiting.issuperset(indices):
+            raise LocalProtocolError(Layer.VIO, f"not all of {indices} of batch {batch} are in progress")
+        pending.waiting.difference_update(indices)
+        self._descriptors -= len(indices)
         if not pending.waiting and pending.answer is None:
             pending.answer = echo(pending.message, Subtype.ACK)
 

@@ -18,7 +18,6 @@ from protocol.vdisk.ring import ServerRing
 from protocol.vdisk.status import WireErrno
 from protocol.vdisk.validate import clip, validate
 from protocol.vio.dring import RingGeometry
-from protocol.wire import Buffer
 from vds.work import READ, Work
 
 if TYPE_CHECKING:
@@ -92,6 +91,13 @@ class Port(ABC):
     def take(self, batch: int, index: int) -> None:
         """Copy entry ``index`` out of the ring, then :meth:`arrive`."""
 
+    def serve(self, batch: int, index: int, most: int) -> int:
+        """Serve up to ``most`` entries from ``index`` on that can be served at once, and return how many.
+
+        The one after them goes the way of :meth:`take`.
+        """
+        return 0
+
     @property
     def has_room(self) -> bool:
         """Whether another request may be taken now."""
@@ -113,6 +119,12 @@ class Port(ABC):
         budget = BUDGET
         while self._ranges and budget and self.has_room and not self.session.resetting:
             batch, index, count = self._ranges.popleft()
+            served = self.serve(batch, index, min(count, budget))
+            if served:
+                budget -= served
+                if count > served:
+                    self._ranges.appendleft((batch, self._after(index, served), count - served))
+                continue
             if count > 1:
                 self._ranges.appendleft((batch, self._after(index), count - 1))
             budget -= 1
@@ -132,9 +144,9 @@ class Port(ABC):
             self.session.lost(cause)
         self.session.settle()
 
-    def _after(self, index: int) -> int:
+    def _after(self, index: int, count: int = 1) -> int:
         assert self._geometry is not None
-        return index + 1 if index + 1 < self._geometry.num_descriptors else 0
+        return (index + count) % self._geometry.num_descriptors
 
     # -- on the way to the backend ---------------------------------------------------------------------------
 
@@ -270,9 +282,12 @@ class Port(ABC):
                 self._idle = self.session.loop.create_future()
             await self._idle
 
-    def take_pieces(self) -> list[tuple[int, Buffer]]:
-        """Memory contents that the next message takes along."""
-        return []
+    def send(self, packets: Sequence[bytes]) -> bool:
+        """Send ``packets`` with the memory contents that go before them; False: there are none.
+
+        Raises: ChannelLost.
+        """
+        return False
 
 
 _BEGIN: Final[dict[int, Callable[[Port, GuestWork], None]]] = {

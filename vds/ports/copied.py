@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from hypervisor.memory import CopiedMemory
+from hypervisor.patience import Patience
 from hypervisor.ranges import cut_cookies
 from protocol.errors import ChannelLost, CookieError, RingError
-from protocol.ldc.cookie import Cookie
+from protocol.ldc.cookie import ALIGNMENT, Cookie
 from protocol.vdisk.descriptor import ENTRY, parse_entry
 from protocol.vio.dring import RingGeometry
 from protocol.wire import Buffer
 from vds.ports.base import GuestWork, Port, Step
+from vds.ports.pushed import PushedWay
 
 if TYPE_CHECKING:
     from vds.session import Session
@@ -33,7 +35,13 @@ class CopiedPort(Port):
 
     Where the client agreed to INLINE, entries and write data are here already when their message comes, and
     answers leave with the message that announces them.
+
+    After a message its socket is looked at for a while: the next one may follow sooner than a sleeper wakes.
     """
+
+    busy_at = 0.0
+    look_s = 0.0
+    looked_at = False
 
     def __init__(
         self, session: Session, memory: CopiedMemory, cookie: Cookie | None, ring: RingGeometry | None
@@ -44,12 +52,59 @@ class CopiedPort(Port):
         self._held: deque[tuple[Lending, GuestWork, Step]] = deque()  # requests that wait for such bytes
         self._letting_go = False
         self._pieces: list[tuple[int, Buffer]] = []  # inline: what the next message takes along
+        self._way: PushedWay | None = None
+        self._looking = False
+        self.patience = Patience(session.poller.budget_s)
         if cookie is not None and ring is not None:
-            self._ring = self.make_ring(memory.map_ring(cookie, ring.nbytes), ring)
+            shadow = memory.map_ring(cookie, ring.nbytes)
+            self._ring = self.make_ring(shadow, ring)
+            if session.inline and session.tap is None:  # a capture wants each entry taken and finished
+                disk = self._stack.announced
+                self._way = PushedWay(shadow, ring, memory, session.channel, self._executor.inline, disk)
 
     @property
     def has_room(self) -> bool:
-        return super().has_room and self._lent < MAX_LENT and not self.session.channel.congested
+        channel = self.session.channel
+        full = channel.congested if self._way is None else channel.wants_write
+        return super().has_room and self._lent < MAX_LENT and not full
+
+    def serve(self, batch: int, index: int, most: int) -> int:
+        if self._way is None:
+            return 0
+        served = self._way.serve(index, most)
+        if served:
+            self._stack.complete_run(batch, index, served)
+        return served
+
+    # -- polling ---------------------------------------------------------------------------------------------
+
+    def offer(self, batch: int, start_idx: int, count: int) -> None:
+        super().offer(batch, start_idx, count)
+        poller = self.session.poller
+        if not self._looking and poller.enabled and self.may_poll:
+            self.look_s = self.patience.span()
+            self._looking = self.look_s > 0
+            if self._looking:
+                poller.watch(self)
+
+    @property
+    def may_poll(self) -> bool:
+        """False while worker threads are busy: they need the interpreter that polling would hold."""
+        return not self._executor.pending
+
+    def look(self) -> bool:
+        """Take what has come; whether anything had."""
+        return self.session.look()
+
+    def quiet(self) -> None:
+        """Nobody looks any more; the loop tells of the next message."""
+        self._looking = False
+
+    def close(self) -> None:
+        super().close()
+        self.session.poller.forget(self)
+
+    # -- guest memory ----------------------------------------------------------------------------------------
 
     def lend(self, work: GuestWork, then: Step) -> None:
         self._with_room(self._lend, work, then)
@@ -70,6 +125,12 @@ class CopiedPort(Port):
                 then(work)
                 self._executor.kick()
 
+        if self.session.inline and not work.requested % ALIGNMENT:
+            pushed = self._memory.pushed(work.cookies, work.requested)
+            if pushed is not None:
+                work.buffers = pushed
+                then(work)
+                return
         self._begin(self._memory.copy_in, work.cookies, work.requested, fetched)
 
     def _with_room(self, go_on: Lending, work: GuestWork, then: Step) -> None:
@@ -179,6 +240,14 @@ class CopiedPort(Port):
         if self._held:
             self._let_go()
 
-    def take_pieces(self) -> list[tuple[int, Buffer]]:
+    def send(self, packets: Sequence[bytes]) -> bool:
         pieces, self._pieces = self._pieces, []
-        return pieces
+        if self._way is not None and self._way.pending:
+            if pieces:
+                self.session.channel.push(pieces)
+            self._way.send(packets)
+        elif pieces:
+            self.session.channel.push(pieces, packets)
+        else:
+            return False
+        return True

@@ -12,6 +12,7 @@ import pytest
 
 from hypervisor import channel as module
 from hypervisor.channel import Channel
+from hypervisor.pushing import Parcel
 from hypervisor.records import (
     RECORD_LIMIT,
     Copy,
@@ -77,6 +78,17 @@ class TestReceiving:
         for _ in range(100):
             sender.send_packet(PACKET)
         assert [len(receiver.receive()) for _ in range(3)] == [64, 36, 0]
+
+    def test_news_are_known_before_they_are_taken(self, channels: tuple[Channel, Channel]) -> None:
+        sender, receiver = channels
+        news = [receiver.has_news]
+        sender.send_packet(PACKET)
+        news.append(receiver.has_news)
+        items = receiver.receive()
+        news.append(receiver.has_news)
+        receiver.unread(items)
+        news.append(receiver.has_news)
+        assert news == [False, True, False, True]
 
     def test_what_was_put_back_comes_first(self, channels: tuple[Channel, Channel]) -> None:
         sender, receiver = channels
@@ -469,6 +481,39 @@ class TestPush:
     def test_empty_group_is_a_doorbell_without_words(self, inline: Ends) -> None:
         inline.exporter.push([])
         assert inline.importer.receive() == [Push([], [])]
+
+    def test_packets_outlive_the_room_they_were_received_in(self, inline: Ends) -> None:
+        for number in range(4):
+            inline.importer.push([(inline.cookie.addr, bytes([number]) * 8)], [bytes([number]) * 64])
+            inline.importer.send_packet(bytes([number + 100]) * 64)
+        expected = [bytes([byte]) * 64 for number in range(4) for byte in (number, number + 100)]
+        assert inline.exporter.receive() == expected
+        assert bytes(inline.data[:8]) == bytes([3]) * 8
+
+    @pytest.mark.parametrize("count", [0, 1, 4, 5, 9])
+    def test_a_parcel_and_its_packets_arrive_in_order(self, inline: Ends, count: int) -> None:
+        packets = [bytes([number]) * 64 for number in range(count)]
+        parcel = Parcel()
+        parcel.reserve(inline.cookie.addr + 8, 8)[:] = b"contents"
+        inline.importer.send_parcel(parcel, packets)
+        parcel.reserve(inline.cookie.addr + 8, 8)[:] = b"not sent"
+        assert inline.exporter.receive() == packets
+        assert bytes(inline.data[:24]) == bytes(8) + b"contents" + bytes(8)
+
+    def test_a_kept_parcel_does_not_change_with_the_next(self, inline: Ends) -> None:
+        parcel = Parcel()
+        for number in range(200):
+            parcel.reserve(inline.cookie.addr + 8192 * (number % 4), 32768)[:] = bytes([number]) * 32768
+            inline.importer.send_parcel(parcel, [bytes([number]) * 64])
+        assert inline.importer.wants_write
+        received: list[object] = []
+        while len(received) < 200:
+            inline.importer.flush()
+            for packet in inline.exporter.receive(1):
+                assert isinstance(packet, bytes)
+                assert bytes(inline.data[8192 * (packet[0] % 4) :][:32768]) == packet[:1] * 32768
+                received.append(packet)
+        assert received == [bytes([number]) * 64 for number in range(200)]
 
     def test_push_without_permission_closes(self, inline: Ends) -> None:
         inline.memory.table.revoke(inline.cookie)

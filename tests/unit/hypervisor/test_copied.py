@@ -314,6 +314,24 @@ class TestPushed:
         cookies = [pushed.ends.part(0, 8), pushed.ends.part(0, 16)]
         assert self.take(pushed, cookies, 20) == data[:8] + data[:12]
 
+    def test_pushed_contents_are_there_in_parts(self, pushed: Driver) -> None:
+        data = os.urandom(DATA_SIZE)
+        self.push(pushed, [(pushed.ends.cookie.addr, data)])
+        assert b"".join(pushed.memory.pushed([pushed.ends.part(0, 24)], 16) or ()) == data[:16]
+        for nbytes in (16, DATA_SIZE):
+            assert b"".join(pushed.memory.pushed_at(pushed.ends.cookie.addr, nbytes) or ()) == data[:nbytes]
+        parts = pushed.memory.pushed([pushed.ends.cookie], DATA_SIZE) or []
+        assert len(parts) > 1
+        assert b"".join(parts) == data
+        cookies = [pushed.ends.part(0, 8), pushed.ends.part(0, 16)]
+        assert b"".join(pushed.memory.pushed(cookies, 24) or ()) == data[:8] + data[:16]
+        assert pushed.memory.pushed([Cookie(0x4000_0000, 8)], 8) is None
+        with pytest.raises(CookieError):
+            pushed.memory.pushed([pushed.ends.part(0, 8)], 16)
+        pushed.ends.importer.receive()
+        assert pushed.memory.pushed([pushed.ends.part(0, 8)], 8) is None
+        assert pushed.memory.pushed_at(pushed.ends.cookie.addr, 8) is None
+
     def test_what_was_not_pushed_is_asked_for(self, pushed: Driver) -> None:
         pushed.ends.data[:24] = b"one.....two.....three..."
         self.push(pushed, [(pushed.ends.cookie.addr + 8, b"TWO.....")])

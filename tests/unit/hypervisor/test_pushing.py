@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from hypervisor.pushing import GROUP, PACKETS_LIMIT, UNSPLIT, cut_push, groups
+from hypervisor.pushing import GROUP, PACKETS_LIMIT, PARCEL_PACKETS, UNSPLIT, Parcel, cut_push, groups
 from hypervisor.records import RECORD_LIMIT, Push, build_record, parse_record
+from protocol.errors import LocalProtocolError
 
 PACKET = bytes(range(64))
 
@@ -86,3 +87,45 @@ def test_a_long_answer_is_several_groups_in_order_and_the_packets_come_last() ->
 def test_a_piece_longer_than_a_group_is_a_group_of_its_own() -> None:
     pieces = [(0, bytes(8)), (8, bytes(GROUP + 8)), (1 << 40, bytes(8))]
     assert [len(group) for group, _ in groups(pieces, ())] == [1, 1, 1]
+
+
+def test_a_parcel_is_one_record_of_its_pieces_and_packets() -> None:
+    parcel = Parcel()
+    for _ in range(2):  # the second time it is as new
+        assert len(parcel) == 0
+        parcel.reserve(0x2000, 8)[:] = b"one....."
+        parcel.reserve(0x4000, 16)[:] = b"dropped, not sent"[:16]
+        parcel.undo(16)
+        parcel.reserve(0x6000, 16)[:] = b"two............."
+        assert len(parcel) == 24
+        pieces = [(0x2000, b"one....."), (0x6000, b"two.............")]
+        assert parse_record(b"".join(parcel.take([PACKET]))) == Push(pieces, [PACKET])
+
+
+def test_a_parcel_says_how_much_fits() -> None:
+    parcel = Parcel()
+    parcel.reserve(0, parcel.left())
+    assert parcel.left() == -16
+    assert len(b"".join(parcel.take([PACKET] * PARCEL_PACKETS))) == RECORD_LIMIT
+    number = 0
+    while parcel.left() >= 8:
+        parcel.reserve(number << 24, 8)
+        number += 1
+    record = parse_record(b"".join(parcel.take([PACKET] * PARCEL_PACKETS)))
+    assert isinstance(record, Push)
+    assert len(record.pieces) == number > 2000
+
+
+def test_a_parcel_with_too_much_is_not_sent() -> None:
+    parcel = Parcel()
+    parcel.reserve(0, parcel.left())
+    with pytest.raises(LocalProtocolError):
+        parcel.take([PACKET] * (PARCEL_PACKETS + 1))
+
+
+def test_a_parcel_of_64_bytes_is_no_packet() -> None:
+    parcel = Parcel()
+    parcel.reserve(8, 32)[:] = bytes(32)
+    datagram = b"".join(parcel.take())
+    assert len(datagram) == 72
+    assert parse_record(datagram) == Push([(8, bytes(32))], [])

@@ -20,6 +20,7 @@ from vds.ports.copied import CopiedPort
 from vds.session import Session
 
 MiB = 1024 * 1024
+NOT_POLLING = SimpleNamespace(enabled=False, budget_s=0.0)
 
 
 class Memory:
@@ -42,7 +43,8 @@ class Memory:
 class Guest:
     """A port on the socket transport, and what its session hears."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, poller: object = NOT_POLLING) -> None:
+        looks = iter([True, False])
         self.memory = Memory()
         self.losses: list[ChannelLost] = []
         self.session = SimpleNamespace(
@@ -50,6 +52,8 @@ class Guest:
             stack=SimpleNamespace(announced=bench.export.attributes),
             polled=False,
             inline=False,
+            poller=poller,
+            look=lambda: next(looks),
             resetting=False,
             channel=SimpleNamespace(congested=False),
             loop=asyncio.get_running_loop(),
@@ -103,3 +107,47 @@ async def test_a_guest_that_hung_up_ends_its_session_and_nothing_else(bench: Ben
     guest.ask(Operation.BREAD, 512)
     await bench.executor.drain()
     assert [str(loss) for loss in guest.losses] == ["the peer is gone"]
+
+
+class Poller:
+    """A poller that is enabled and notes whom it is to watch."""
+
+    enabled = True
+    budget_s = 1e-3
+
+    def __init__(self) -> None:
+        self.watched: list[object] = []
+
+    def watch(self, port: object) -> None:
+        """Note it."""
+        self.watched.append(port)
+
+    def forget(self, port: object) -> None:
+        """Note it."""
+        self.watched.remove(port)
+
+
+async def test_after_a_message_the_socket_is_looked_at(bench: Bench) -> None:
+    guest = Guest(bench, poller := Poller())
+    guest.session.resetting = True  # it takes none of them: this is about the looking
+    for _ in range(2):
+        guest.port.offer(1, 0, 1)
+        assert poller.watched == [guest.port]
+    assert [guest.port.look(), guest.port.look()] == [True, False]
+    poller.forget(guest.port)
+    guest.port.quiet()
+    guest.port.offer(1, 0, 1)
+    assert poller.watched == [guest.port]
+    guest.port.close()
+    assert poller.watched == []
+
+
+async def test_threads_at_work_are_not_robbed_of_the_interpreter(bench: Bench) -> None:
+    guest = Guest(bench, poller := Poller())
+    guest.ask(Operation.BREAD, 512)
+    guest.session.resetting = True
+    guest.port.offer(1, 0, 1)
+    assert poller.watched == []
+    await bench.executor.drain()
+    guest.port.offer(1, 0, 1)
+    assert poller.watched == [guest.port]

@@ -128,6 +128,17 @@ def test_an_acknowledgement_is_the_request_with_another_subtype() -> None:
     assert answer == expected
 
 
+def test_entries_are_completed_in_runs() -> None:
+    script = ServerScript()
+    script.data()
+    script.send(script.ring(9, 6, 1))
+    script.events()
+    script.stack.complete_run(1, 0, 2)
+    assert script.answers() == []
+    script.stack.complete_run(1, 6, 2)
+    assert subtypes(script.answers()) == [(2, 0x42, 9)]
+
+
 def test_the_number_of_a_message_is_known_until_it_is_answered() -> None:
     script = ServerScript()
     script.data()

@@ -53,6 +53,32 @@ def test_nothing_is_completed_twice_or_unasked() -> None:
         queue.message(batch)
 
 
+def test_a_run_is_completed_in_one_step_or_not_at_all() -> None:
+    queue = AnswerQueue()
+    batch = queue.open(MESSAGES[0], range(1, 6), 5)
+    queue.complete_run(batch, range(2, 4))
+    for wrong in (range(3, 5), range(5, 7), range(2, 4)):
+        with pytest.raises(LocalProtocolError):
+            queue.complete_run(batch, wrong)
+    assert list(queue.ready()) == []
+    queue.open(MESSAGES[1], [7, 0], 5)  # the two that are done made room
+    with pytest.raises(RingError):
+        queue.open(MESSAGES[2], [6], 5)
+    queue.complete(batch, 1)
+    queue.complete_run(batch, range(4, 6))
+    assert list(queue.ready()) == ACKS[:1]
+    with pytest.raises(LocalProtocolError):
+        queue.complete_run(batch, range(4, 6))
+
+
+def test_a_run_does_not_undo_the_answer_of_another_entry() -> None:
+    queue = AnswerQueue()
+    batch = queue.open(MESSAGES[0], [1, 2, 3], 8)
+    queue.answer(batch, 1, b"no")
+    queue.complete_run(batch, range(2, 4))
+    assert list(queue.ready()) == [b"no"]
+
+
 def test_an_answer_of_its_own_waits_for_what_else_is_in_progress() -> None:
     queue = AnswerQueue()
     batch = queue.open(MESSAGES[0], [1, 2, 3], 8)
