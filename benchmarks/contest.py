@@ -39,7 +39,7 @@ def prepare(
     with ExitStack() as stack:
         servers = {
             word: stack.enter_context(
-                Server.vds(settings.place / f"{word}.sock", [volume], poll_us=poll_us, loop=settings.loop)
+                Server.vds(settings.sockets / f"{word}.sock", [volume], poll_us=poll_us, loop=settings.loop)
             )
             for word, poll_us in (("polling", POLL_US), ("sleeping", 0))
         }
@@ -68,7 +68,7 @@ def prepare(
 
 
 def _front(settings: Settings, server: Server, stack: ExitStack) -> Fio:
-    listen = settings.place / "front.sock"
+    listen = settings.sockets / "front.sock"
     front = Server.vdc(listen, disk_uri(server, 0, "shm"), poll_us=POLL_US, loop=settings.loop)
     return Fio(
         name=FRONT,

@@ -95,7 +95,7 @@ def _server(disks: Disks, files: Sequence[Path], poll: bool, *, shared: bool) ->
     if not files:
         backends = [f"{disks.backend}:{settings.size}"] * max(disks.counts)
     volumes = [f"{volume_name(number)}={backend}{options}" for number, backend in enumerate(backends)]
-    listen = settings.place / f"{'polling' if poll else 'sleeping'}.sock"
+    listen = settings.sockets / f"{'polling' if poll else 'sleeping'}.sock"
     return Server.vds(listen, volumes, poll_us=disks.poll_us if poll else 0, loop=settings.loop)
 
 
@@ -109,7 +109,7 @@ def _subject(
 ) -> Subject:
     poll_us = disks.poll_us if configuration.poll else 0
     if configuration.api == "nbd":
-        listen = disks.settings.place / f"{configuration.name.replace(' ', '-')}.sock"
+        listen = disks.settings.sockets / f"{configuration.name.replace(' ', '-')}.sock"
         uri = disk_uri(server, 0, configuration.transport)
         front = Server.vdc(listen, uri, poll_us=poll_us, loop=disks.settings.loop)
         return Fio(

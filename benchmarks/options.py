@@ -126,6 +126,7 @@ def make_session(command: str, options: dict[str, object], common: Common, disks
     seconds, warmup = QUICK_S if quick else FULL_S
     settings = Settings(
         place=common["directory"],
+        sockets=common["directory"],
         size=common["size"] or usual,
         seconds=common["seconds"] or seconds,
         warmup=warmup,

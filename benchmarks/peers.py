@@ -102,7 +102,7 @@ def missing_packages(without: Sequence[str]) -> list[str]:
 
 def peer_server(peer: Peer, settings: Settings, image: Path) -> Server:
     """The server, not yet started."""
-    listen = settings.place / f"{peer.name.replace(' ', '-')}.sock"
+    listen = settings.sockets / f"{peer.name.replace(' ', '-')}.sock"
     return Server(peer.command(listen, image, settings.size), listen, kind=socket.SOCK_STREAM)
 
 

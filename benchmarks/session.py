@@ -47,7 +47,8 @@ class Session:
         where = self.settings.place
         with (
             tempfile.TemporaryDirectory(prefix="vdisk-bench-", dir=where) as place,
-            prepare(replace(self.settings, place=Path(place))) as plan,
+            tempfile.TemporaryDirectory(prefix="vdisk-") as sockets,
+            prepare(replace(self.settings, place=Path(place), sockets=Path(sockets))) as plan,
             watching(sum(1 for _ in steps(plan))) as progress,
         ):
             progress.say(

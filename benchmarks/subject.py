@@ -22,6 +22,7 @@ class Settings:
     """What holds for every subject of a run."""
 
     place: Path  # a directory that goes when the run ends
+    sockets: Path  # another, with a short path: one of a socket has at most 107 bytes
     size: int  # of each disk
     seconds: float
     warmup: float

@@ -27,12 +27,12 @@ SHORT = ("--rounds", "1", "--seconds", "0.05", "--size", "16M")
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory with a short name: the peers' sockets are in it."""
+    """A directory with a short name."""
     with tempfile.TemporaryDirectory(prefix="vb-", dir="/tmp") as name:
         yield Path(name)
 
 
-def refused(*command: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+def refused(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a benchmark that should not go well."""
     return subprocess.run(
         command,
@@ -41,7 +41,7 @@ def refused(*command: str, path: str | None = None) -> subprocess.CompletedProce
         text=True,
         timeout=60,
         check=False,
-        env={**os.environ, "PATH": path or os.environ["PATH"]},
+        env={**os.environ, **environment},
     )
 
 
@@ -229,7 +229,7 @@ def test_bad_options_are_refused_before_anything_starts(options: tuple[str, ...]
 
 
 def test_what_is_not_installed_is_named_with_its_package() -> None:
-    done = refused(*COMMAND, "peers", "--without", "qemu-nbd", path="/nowhere")
+    done = refused(*COMMAND, "peers", "--without", "qemu-nbd", PATH="/nowhere")
     assert done.returncode == 2
     for package in ("nbdkit", "fio", "libnbd-dev", "gcc", "qemu-system-common"):
         assert package in done.stderr
@@ -239,7 +239,7 @@ def test_what_is_not_installed_is_named_with_its_package() -> None:
 def test_a_server_that_does_not_start_ends_the_run_with_its_words(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 100)  # the socket's path becomes too long to bind
     folder.mkdir()
-    done = refused(*DISK, *SHORT, "--backend", "null", "--directory", str(folder))
+    done = refused(*DISK, *SHORT, "--backend", "null", TMPDIR=str(folder))
     assert done.returncode == 1
     assert "does not listen" in done.stderr
     assert list(folder.iterdir()) == []

@@ -30,7 +30,9 @@ def report(**changes: object) -> dict[str, Any]:
 
 def settings(place: Path) -> Settings:
     """Of a short run."""
-    return Settings(place=place, size=16 * MiB, seconds=0.25, warmup=0.1, seed=7, loop="uvloop")
+    return Settings(
+        place=place, sockets=place, size=16 * MiB, seconds=0.25, warmup=0.1, seed=7, loop="uvloop"
+    )
 
 
 def test_a_report_becomes_a_round() -> None:

@@ -8,7 +8,9 @@ from benchmarks import peers
 from benchmarks.subject import Settings
 from benchmarks.workload import MiB
 
-SETTINGS = Settings(place=Path("/run/x"), size=16 * MiB, seconds=1, warmup=0.1, seed=1, loop="uvloop")
+SETTINGS = Settings(
+    place=Path("/data/x"), sockets=Path("/run/x"), size=16 * MiB, seconds=1, warmup=0.1, seed=1, loop="uvloop"
+)
 
 
 @pytest.fixture
