@@ -101,6 +101,9 @@ class Channel:
         self._group: list[tuple[int, wire.Buffer]] = []
         self._group_size = 0
         self.batch = 0
+        self.is_reset = False
+        """The peer went away without reading all. What it had sent is still there: call :meth:`receive` again
+        until it raises, since an event loop may tell of such a socket once only (libuv does)."""
 
     def fileno(self) -> int:
         """Return the socket to wait for; -1 when closed."""
@@ -180,6 +183,7 @@ class Channel:
         except BlockingIOError:
             return None
         except ConnectionResetError:  # told once, ahead of what the peer sent before it went
+            self.is_reset = True
             return self._datagram()
         except OSError as error:
             raise ChannelLost(f"the peer is gone: {error.strerror}") from error

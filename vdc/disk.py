@@ -314,7 +314,10 @@ class Disk(DiskFacts):
         """Take what the server sent. Who is answered runs before the turn scheduled here, so that what
         they submit next needs no other.
         """
-        self._engine.readable()
+        engine = self._engine
+        engine.readable()
+        if engine.session is not None and engine.session.is_reset:
+            self._loop.call_soon(self._readable)
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._turn)

@@ -134,6 +134,11 @@ class Session:
         self._channel.flush()
 
     @property
+    def is_reset(self) -> bool:
+        """The server went away: call :meth:`readable` until it says so, whatever the event loop tells."""
+        return self._channel.is_reset
+
+    @property
     def has_news(self) -> bool:
         """The server has sent something: call :meth:`readable`."""
         return self._channel.has_news

@@ -142,24 +142,30 @@ class Session:
 
     def _readable(self) -> None:
         try:
-            if self.polled and not self.resetting:
-                packet = self.channel.take_packet()
-                if packet is not None:
-                    port = self._port
-                    if port is not None:
-                        port.account()
-                    if self.stack.take_packet(packet):  # a doorbell, as nearly always
-                        assert isinstance(port, MappedPort)
-                        port.rung()
-                    else:
-                        self.settle()
-                    return
-            self._unread.extend(self.channel.receive())
-            if len(self._unread) > MAX_UNREAD:
-                raise ChannelLost(f"more than {MAX_UNREAD} messages during a reset")
-            self._digest()
+            self._receive()
         except (ChannelError, ProtocolError) as cause:
             self.lost(cause)
+        else:
+            if self.channel.is_reset and not self._stopping:
+                self.loop.call_soon(self._readable)
+
+    def _receive(self) -> None:
+        if self.polled and not self.resetting:
+            packet = self.channel.take_packet()
+            if packet is not None:
+                port = self._port
+                if port is not None:
+                    port.account()
+                if self.stack.take_packet(packet):  # a doorbell, as nearly always
+                    assert isinstance(port, MappedPort)
+                    port.rung()
+                else:
+                    self.settle()
+                return
+        self._unread.extend(self.channel.receive())
+        if len(self._unread) > MAX_UNREAD:
+            raise ChannelLost(f"more than {MAX_UNREAD} messages during a reset")
+        self._digest()
 
     def look(self) -> bool:
         """Take what the client has sent, without the loop's telling; whether there was anything."""
