@@ -25,7 +25,7 @@ __all__ = ["FLUSH", "READ", "WRITE", "DiskFacts", "ReadTarget", "WriteSource", "
 READ: Final = int(Operation.BREAD)  # plain ints hash, compare and pack faster than enum members
 WRITE: Final = int(Operation.BWRITE)
 FLUSH: Final = int(Operation.FLUSH)
-CLOSED: Final = State.CLOSED  # an attribute of an enumeration is slow to look up
+RUNNING: Final = State.RUNNING  # an attribute of an enumeration is slow to look up
 
 WriteSource: TypeAlias = bytes | bytearray | memoryview | Buffer
 ReadTarget: TypeAlias = bytearray | memoryview | Buffer
@@ -133,7 +133,7 @@ class DiskFacts:
             raise ValueError(f"offset {offset} and length {nbytes} must be multiples of {block}")
         if offset < 0 or nbytes < 0 or offset + nbytes > self.size:
             raise ValueError(f"{nbytes} bytes at {offset} are not within the disk's {self.size}")
-        if self._engine.state is CLOSED:
+        if self._engine.state is not RUNNING:
             self._check_open()
 
     def _check_buffer(self, nbytes: int) -> None:
