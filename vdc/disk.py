@@ -127,7 +127,11 @@ class Disk(DiskFacts):
         if 0 < nbytes <= self.max_xfer:
             self._check(offset, nbytes)
             request = Request(READ, offset // self.block_size, nbytes, _resolve)
-            await self._answer(request)
+            future = self._ask(request)
+            if future is not None:  # not by _answer(): one coroutine less, and nothing to detach from
+                await future
+            if request.context is not DONE:
+                raise request.context
             return request.result or b""
         requests = await self._run(self._reads(offset, nbytes, _resolve))
         return b"".join(request.result or b"" for request in requests)
@@ -228,17 +232,26 @@ class Disk(DiskFacts):
 
     def _ask(self, request: Request) -> asyncio.Future[None] | None:
         """Submit ``request``; None: it is answered already, and its context says how."""
-        self._submit(request)
-        if self._glances:
-            self._glances -= 1
-            if request.context is None:
-                self._engine.ring(sleeping=False)
-                self._engine.watch(0.0, 1)
+        self._engine.submit(request)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+        if self._glances and self._has_answered(request):
+            return None
         if request.context is not None:
             return None
-        self._glances = 0
         future = request.context = self._loop.create_future()
         return future
+
+    def _has_answered(self, request: Request) -> bool:
+        """Wait a moment for ``request`` where it was made; a miss ends that until a turn finds it alone again."""
+        self._glances -= 1
+        if request.context is None:
+            self._engine.ring(sleeping=False)
+            self._engine.watch(0.0, 1)
+            if request.context is None:
+                self._glances = 0
+        return request.context is not None
 
     def _gather(self, requests: list[Request], callback: Callable[[Any, OSError | None], None]) -> None:
         if len(requests) == 1:
