@@ -54,7 +54,7 @@ def prepare(
                     transport=transport,
                     api=api,
                     poll_us=POLL_US if poll == "polling" else 0,
-                    pool=name == SHARED,
+                    pool=name.endswith(SHARED),
                     files=[image],
                 )
         others = stack.enter_context(peers.subjects(settings, image, without))

@@ -61,7 +61,7 @@ ROW_COLUMNS: Mapping[str, Callable[[Row], str]] = {
 
 GOAL_COLUMNS: Mapping[str, Callable[[Standing], str]] = {
     "workload": lambda one: parse_workload(one.goal.workload).title,
-    "ours": lambda one: one.goal.configuration,
+    "ours": lambda one: one.goal.configuration + (f": {one.usual_ours}" if one.usual_ours else ""),
     "against": lambda one: one.goal.against + (f": {one.usual_best}" if one.usual_best else ""),
     "goal": lambda one: f"≥ {one.goal.goal:g} ×",
     "ratio": lambda one: f"{one.ratio:.2f} ×" if one.ratios else "–",

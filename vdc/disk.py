@@ -244,7 +244,7 @@ class Disk(DiskFacts):
         return future
 
     def _has_answered(self, request: Request) -> bool:
-        """Wait a moment for ``request`` where it was made; a miss ends that until a turn finds it alone again."""
+        """Wait a moment for ``request`` where it was made; a miss ends that until a turn finds one alone."""
         self._glances -= 1
         if request.context is None:
             self._engine.ring(sleeping=False)
