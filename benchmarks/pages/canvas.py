@@ -15,6 +15,7 @@ from itertools import cycle
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image  # comes with matplotlib
 
 from benchmarks.pages.roles import Role, role_of
 
@@ -34,6 +35,7 @@ __all__ = [
 
 WIDTH = 8.0  # inches
 DPI = 144
+COLOURS = 128  # of a plot: a dozen, and their way into the background
 SMALL, NORMAL, TITLE = 8.5, 9.5, 12.0  # points
 
 
@@ -195,7 +197,9 @@ def label_ends(axes: Axes, ends: Sequence[tuple[str, float, float, str]]) -> Non
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=DPI, facecolor=figure.get_facecolor())
+    """The figure as a PNG file, with a palette: a third of the size, and nothing to see of it."""
+    drawn, file = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=DPI, facecolor=figure.get_facecolor())
+    with Image.open(drawn) as image:
+        image.convert("RGB").quantize(COLOURS).save(file, format="png", optimize=True)
     return file.getvalue()
