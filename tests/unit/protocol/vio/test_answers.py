@@ -71,6 +71,13 @@ def test_a_run_is_completed_in_one_step_or_not_at_all() -> None:
         queue.complete_run(batch, range(4, 6))
 
 
+def test_a_run_may_be_all_of_a_message() -> None:
+    queue = AnswerQueue()
+    batch = queue.open(MESSAGES[0], range(1, 6), 8)
+    queue.complete_run(batch, range(1, 6))
+    assert list(queue.ready()) == ACKS[:1]
+
+
 def test_a_run_does_not_undo_the_answer_of_another_entry() -> None:
     queue = AnswerQueue()
     batch = queue.open(MESSAGES[0], [1, 2, 3], 8)

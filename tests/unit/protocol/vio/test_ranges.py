@@ -104,6 +104,20 @@ def test_an_entry_that_is_ready_again_may_be_in_progress() -> None:
     assert list(queue.ready()) == [b"NACK"]
 
 
+@pytest.mark.parametrize("failed", [1, 5])
+def test_an_entry_that_fails_in_a_full_range_is_waited_for_no_more(failed: int) -> None:
+    """It is not the one that would come next: it stands for itself alone."""
+    queue = RangeQueue()
+    batch = queue.open_ended(message(2), 2, GEOMETRY)
+    for index in GEOMETRY.indices(2, 1):
+        queue.taken(batch, index)
+    queue.answer(batch, failed, b"NACK")
+    for index in set(GEOMETRY.indices(2, 1)) - {failed}:
+        assert not list(queue.ready())
+        queue.complete(batch, index)
+    assert list(queue.ready()) == [b"NACK"]
+
+
 def test_progress_tells_the_complete_entries_up_to_the_first_that_is_not() -> None:
     queue = RangeQueue()
     batch = queue.open_ended(message(6), 6, GEOMETRY)
