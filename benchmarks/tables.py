@@ -148,8 +148,10 @@ def _lines(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
     ]
 
 
-def show_path(steps: Sequence[Step]) -> None:
-    """Print what each step of a request costs; parts of a step are indented."""
-    for step in steps:
-        indent = "    " if step.part else ""
-        print(f"{step.side:7s} {indent + step.what:48s} {step.nanoseconds / 1000:7.2f} µs")
+def show_path(chapters: Mapping[str, Sequence[Step]]) -> None:
+    """Print what each step of a request costs, under the titles of their chapters; parts are indented."""
+    for title, steps in chapters.items():
+        print(title)
+        for step in steps:
+            what = f"{step.side:6s}  " * bool(step.side) + "    " * step.part + step.what
+            print(f"  {what:56s} {step.nanoseconds / 1000:7.2f} µs")

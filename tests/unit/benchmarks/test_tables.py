@@ -70,9 +70,12 @@ def test_the_screen_shows_every_row_and_goal_whole(capsys: pytest.CaptureFixture
         assert word in shown
 
 
-def test_a_part_of_a_step_is_indented(capsys: pytest.CaptureFixture[str]) -> None:
-    tables.show_path([Step("server", "one look", 3030.0), Step("server", "read", 1020.0, part=True)])
-    first, second = capsys.readouterr().out.splitlines()
-    assert first.startswith("server  one look ")
-    assert second.startswith("server      read ")
+def test_a_part_of_a_step_is_indented_below_the_title(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.show_path(
+        {"Polled": [Step("server", "one look", 3030.0), Step("server", "read", 1020.0, part=True)]}
+    )
+    title, first, second = capsys.readouterr().out.splitlines()
+    assert title == "Polled"
+    assert first.startswith("  server  one look ")
+    assert second.startswith("  server      read ")
     assert second.endswith("1.02 µs")
