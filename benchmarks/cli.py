@@ -213,7 +213,7 @@ def peers_command(without: tuple[str, ...], names: tuple[str, ...], **common: Un
     "--directory", type=click.Path(path_type=Path, exists=True, file_okay=False), default=default_directory
 )
 def path_command(directory: Path) -> None:
-    """Where the time of a 4 KiB read goes, step by step, both sides in one process."""
+    """Where the time of a 4 KiB read goes, step by step; what the way to another process costs."""
     from benchmarks.path import measure
 
     with tempfile.NamedTemporaryFile(dir=directory, prefix="vdisk-path-") as image:

@@ -28,7 +28,7 @@ from vdc.session import Session as ClientSession
 from vds.execute import Executor
 from vds.export import open_export
 from vds.poller import Poller
-from vds.ports import MappedPort
+from vds.ports import Port
 from vds.session import Session as ServerSession
 from vds.volume import parse_volume
 
@@ -57,14 +57,14 @@ def _finish(request: Request, error: DiskError | None) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Both ends of a session with a polled ring."""
+    """Both ends of a session; ``port`` and ``memory`` are the server's where memory is shared."""
 
     client: ClientSession
     guest: GuestMemory
     table: RequestTable
     server: ServerSession
-    port: MappedPort
-    memory: MappedMemory
+    port: Port
+    memory: MappedMemory | None
     executor: Executor
 
     def make(self) -> Request:
@@ -79,17 +79,20 @@ class Pair:
 
 
 @asynccontextmanager
-async def joined(image: Path, *, poll_us: int) -> AsyncIterator[Pair]:
-    """Both ends of a session about ``image``; ``poll_us``: as the server's option."""
+async def joined(image: Path, *, poll_us: int, shared: bool = True) -> AsyncIterator[Pair]:
+    """Both ends of a session about ``image``, with what our daemons agree on.
+
+    ``poll_us``: as the server's option; ``shared``: by shared memory, else by the socket alone.
+    """
     loop = asyncio.get_running_loop()
     export = open_export(parse_volume(f"disk={image},share"))
-    welcome = Welcome(extensions=Extension.POLLED_RING, instance=export.instance, poll_us=poll_us)
+    extension = Extension.POLLED_RING if shared else Extension.INLINE
+    welcome = Welcome(extensions=extension, instance=export.instance, poll_us=poll_us)
     with ThreadPoolExecutor(1) as pool:
         export.executor = Executor(export, pool, loop)
         theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        guest = GuestMemory(shared=True)
-        assert guest.fd is not None
-        memory = MappedMemory(os.dup(guest.fd), guest.size)
+        guest = GuestMemory(shared=shared)
+        memory = None if guest.fd is None else MappedMemory(os.dup(guest.fd), guest.size)
         log = logging.LoggerAdapter(logging.getLogger("vds"))
         server = ServerSession(theirs, memory, welcome, export, Poller(loop, poll_us), log)
         table, owner = RequestTable(), _Owner()
@@ -100,7 +103,7 @@ async def joined(image: Path, *, poll_us: int) -> AsyncIterator[Pair]:
         await owner.ready.wait()
         loop.remove_reader(ours.fileno())
         port = server._port
-        assert isinstance(port, MappedPort)
+        assert port is not None
         yield Pair(
             client=client,
             guest=guest,

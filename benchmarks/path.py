@@ -25,6 +25,7 @@ from protocol.ldc.cookie import Permission
 from protocol.vdisk.descriptor import PLAIN, PLAIN_AT, STATUS, STATUS_AT
 from protocol.vio.dring import Dstate
 from vdc.guest import ARENA_AT
+from vds.ports import MappedPort
 
 __all__ = ["Step", "measure"]
 
@@ -47,6 +48,7 @@ def measure(image: Path) -> Mapping[str, Sequence[Step]]:
     return {
         "Both sides look at the ring": uvloop.run(_polled(image)),
         "Neither looks: a message each way": uvloop.run(_messages(image)),
+        "Socket only: ring entry there, data and ring entry back": uvloop.run(_pushes(image)),
         "A coroutine that waits": uvloop.run(_loop()),
         "Crossing to another process, one way": [Step("", what, spent) for what, spent in crossings()],
     }
@@ -55,6 +57,7 @@ def measure(image: Path) -> Mapping[str, Sequence[Step]]:
 async def _polled(image: Path) -> list[Step]:
     async with joined(image, poll_us=50) as pair:
         client, port = pair.client, pair.port
+        assert isinstance(port, MappedPort)
 
         def ring() -> None:
             client.ring(sleeping=False)
@@ -71,16 +74,17 @@ async def _polled(image: Path) -> list[Step]:
             Step("client", "request made", made, part=True),
             Step("client", "doorbell: not needed", rung),
             Step("server", "one look at a ring with one entry", looked),
-            *_parts_of_look(pair),
+            *_parts_of_look(pair, port),
             Step("server", "one look at an empty ring", cost(port.look)),
             Step("client", "answer read, checked, handed over", answered),
             Step("client", "data copied out of shared memory", copied, part=True),
         ]
 
 
-def _parts_of_look(pair: Pair) -> list[Step]:
+def _parts_of_look(pair: Pair, port: MappedPort) -> list[Step]:
     """What a look does to an entry, by itself, on one that is left in the ring."""
-    entries, memory, at = pair.guest.entries, pair.memory, pair.port._at
+    entries, memory, at = pair.guest.entries, pair.memory, port._at
+    assert memory is not None
     pair.post()
     *_, cookie, size = PLAIN.unpack_from(entries, at + PLAIN_AT)
     views = memory.views(((cookie, size),), BLOCK, Permission.CW)
@@ -103,7 +107,7 @@ def _parts_of_look(pair: Pair) -> list[Step]:
         Step("server", "status, DONE", cost(finish), True),
     ]
     entries[at] = Dstate.READY
-    pair.port.look()
+    port.look()
     pair.client.poll()
     return parts
 
@@ -111,6 +115,7 @@ def _parts_of_look(pair: Pair) -> list[Step]:
 async def _messages(image: Path) -> list[Step]:
     async with joined(image, poll_us=0) as pair:
         client, server, port = pair.client, pair.server, pair.port
+        assert isinstance(port, MappedPort)
         packets: list[bytes] = []
 
         def ring() -> None:
@@ -147,6 +152,27 @@ async def _messages(image: Path) -> list[Step]:
             Step("server", "one look at a ring with one entry", looked, part=True),
             Step("server", "answer built and sent", told, part=True),
             Step("client", "woken: packet received, answer handed over", answered),
+        ]
+
+
+async def _pushes(image: Path) -> list[Step]:
+    async with joined(image, poll_us=50, shared=False) as pair:
+        client, server = pair.client, pair.server
+
+        def ring() -> None:
+            client.ring(sleeping=False)
+
+        whole = (pair.post, ring, server._readable, client.readable)
+        _once(whole)
+        total = _total(whole)
+        posted, rung, served, answered = laps(whole)
+        return [
+            Step("both", "one request, posted to answered", total),
+            Step("client", "request made, entry written", posted),
+            Step("client", "entry and message built and sent", rung),
+            Step("server", "all received, read, answered, sent", served),
+            Step("server", "a look at a socket with nothing", cost(server.look)),
+            Step("client", "all received, put in place, handed over", answered),
         ]
 
 

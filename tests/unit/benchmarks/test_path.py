@@ -31,9 +31,10 @@ def test_each_call_has_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_step_of_a_read_is_measured(tmp_path: Path) -> None:
     image = tmp_path / "image"
     image.write_bytes(bytes(1 << 20))
-    polled, messages, waiting, ways = path.measure(image).values()
+    polled, messages, pushes, waiting, ways = path.measure(image).values()
     assert _sides(polled) == ["both", "client", "client", "server", "server", "client"]
     assert _sides(messages) == ["both", "client", "client", "server", "client"]
+    assert _sides(pushes) == ["both", "client", "client", "server", "server", "client"]
     assert messages[0].nanoseconds > 2 * polled[0].nanoseconds > 0, "two packets are sent and received"
     assert len(waiting) == 2
     assert len(ways) in (3, 7)
