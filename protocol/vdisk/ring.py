@@ -33,7 +33,7 @@ class ServerRing(ImportedRing):
     def accept(self, index: int) -> tuple[int, ...]:
         """Accept entry ``index``, which :meth:`is_ready` has found READY; return the fields of ``ENTRY_ONE``.
 
-        The data path's :meth:`take`: each field is read once, and there is one cookie or none. An entry of
+        As :meth:`take`, without a copy: each field is read once, and there is one cookie or none. An entry of
         any other kind is then read whole by :meth:`copy`, and nothing of this is used.
         """
         memory = self._memory
