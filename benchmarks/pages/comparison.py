@@ -48,7 +48,7 @@ LEVEL = 0.01
 #: system is a fact of the machine), but not how.
 FREE_OPTIONS = frozenset({"configurations", "workloads", "disks", "rate", "rounds", "without", "directory"})
 #: Facts of a machine that may be what is being compared, or do not matter; versions are shown instead.
-FREE_FACTS = frozenset({"packages", "python", "directory"})
+FREE_FACTS = frozenset({"packages", "python", "directory", "load"})
 
 
 class Verdict(Enum):
