@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hypervisor.memory import MappedMemory
 from hypervisor.patience import Patience
 from protocol.errors import CookieError, RingError
 from protocol.ldc.cookie import Cookie, Permission
 from protocol.vdisk.descriptor import parse_entry
-from protocol.vio.dring import RingGeometry
+from protocol.vio.dring import Dstate, RingGeometry
 from vds.ports.base import BUDGET, MAX_RUNNING, GuestWork, Port, Step
-from vds.ports.quick import READY, Serve, quick_way
+from vds.ports.quick import Serve, quick_way
 
 if TYPE_CHECKING:
     from vds.session import Session
 
 __all__ = ["MappedPort"]
+
+READY: Final = int(Dstate.READY)  # a plain int compares faster
 
 
 class MappedPort(Port):

@@ -15,9 +15,8 @@ from hypervisor.pushing import UNSPLIT, Parcel
 from hypervisor.records import PIECE
 from protocol.ldc.cookie import ALIGNMENT
 from protocol.vdisk.descriptor import PLAIN, PLAIN_AT, STATUS, STATUS_AT
-from protocol.vdisk.operations import SLICE_NONE
-from protocol.vio.dring import RingGeometry
-from vds.ports.quick import DONE, MAX_AT_ONCE, READ, READY, WRITE
+from protocol.vdisk.operations import SLICE_NONE, Operation
+from protocol.vio.dring import Dstate, RingGeometry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,12 +28,22 @@ if TYPE_CHECKING:
 
 __all__ = ["PushedWay"]
 
+MAX_AT_ONCE: Final = 1024 * 1024
+"""Longest transfer done at once; a longer one takes the long way."""
+
 AT_ONCE: Final = 16
 """So many answers are sent as soon as another follows: half a usual queue. The guest goes on with them while
 the rest is made; writes would never fill a record."""
 
 CUT: Final = 4096
 """Reads that take more than one record are cut at multiples of it: the kernel's pages."""
+
+# Plain ints: on the data path an enum member costs more than what is done with it.
+READY: Final = int(Dstate.READY)
+DONE: Final = int(Dstate.DONE)
+READ: Final = int(Operation.BREAD)
+WRITE: Final = int(Operation.BWRITE)
+WHOLE: Final = SLICE_NONE
 
 _fields: Final = PLAIN.unpack_from
 _put_status: Final = STATUS.pack_into
@@ -65,7 +74,7 @@ class PushedWay:
         self._inline = inline
         self._block_size = disk.block_size
         self._size = disk.size_blocks * disk.block_size
-        self._writable = bool(disk.operations >> WRITE & 1)
+        self._writable = bool(disk.operations >> Operation.BWRITE & 1)
         self._parcel = Parcel()
         self._least = CUT + PIECE.size + self._stride  # less room is not worth a look: send first
 
@@ -97,7 +106,7 @@ class PushedWay:
             offset = addr * block_size
             if (
                 entries[at] != READY
-                or slice_ != SLICE_NONE
+                or slice_ != WHOLE
                 or ncookies != 1
                 or not 0 < nbytes <= MAX_AT_ONCE
                 or offset + nbytes > size

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from protocol.vdisk.attributes import DiskAttributes
     from vds.inline import Inline
 
-__all__ = ["DONE", "MAX_AT_ONCE", "READ", "READY", "WRITE", "Serve", "quick_way"]
+__all__ = ["Serve", "quick_way"]
 
 MAX_AT_ONCE: Final = 1024 * 1024
-"""Longest transfer done at once; a longer one takes the long way."""
+"""Longest transfer done between two looks at the ring; a longer one takes the long way."""
 LONG: Final = 128 * 1024
 """A transfer longer than this is the last one before others have their turn; it takes about 20 µs."""
 
@@ -40,9 +40,8 @@ COPY_IN: Final = int(Permission.CR)
 COPY_OUT: Final = int(Permission.CW)
 
 Serve: TypeAlias = Callable[[int, int], int]
-"""Serve up to so many entries from byte ``at`` of the ring on, over its end, and return how many. Fewer: the
-last one was long, or the entry after them is not READY or has to go the long way. 0: the first one is READY
-(the caller has looked) and has to."""
+"""Serve up to so many READY entries from byte ``at`` of the ring on, and return how many. Fewer: the last one
+was long, or the entry after them is not READY. None: it has to go the long way."""
 
 
 def quick_way(
@@ -55,7 +54,7 @@ def quick_way(
     stride, end = ring.descriptor_size, ring.nbytes
     block_size = disk.block_size
     size = disk.size_blocks * block_size
-    writable = bool(disk.operations >> WRITE & 1)
+    writable = bool(disk.operations >> Operation.BWRITE & 1)
     fields, put_status = PLAIN.unpack_from, STATUS.pack_into
     known, words, resolve = memory.known[COPY_OUT].get, memory.words, memory.views
     read, write, under_way = inline.read, inline.write, inline.under_way

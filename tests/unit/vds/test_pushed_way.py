@@ -20,8 +20,7 @@ from protocol.vio.dring import Dstate, RingGeometry
 from protocol.vio.extensions import Extension
 from tests.unit.vds.backend import HeldBackend
 from tests.unit.vds.bench import Bench
-from vds.ports.pushed import PushedWay
-from vds.ports.quick import MAX_AT_ONCE
+from vds.ports.pushed import MAX_AT_ONCE, PushedWay
 
 PACKET = bytes(range(64))
 RING_AT, DATA_AT = PAGE_SIZE * 2, PAGE_SIZE * 8
