@@ -112,12 +112,6 @@ class CapturedServerRing(ServerRing):
         self._taken(index, entry)
         return entry
 
-    def accept(self, index: int) -> tuple[int, ...]:
-        """As :meth:`ServerRing.accept`."""
-        fields = super().accept(index)
-        self._taken(index, self.copy(index))
-        return fields
-
     def _taken(self, index: int, entry: bytes) -> None:
         self._tap.entry(_IN, NoteKind.TAKEN, index, self._seq_nums.get(index), used_part(entry))
 

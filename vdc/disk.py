@@ -1,7 +1,8 @@
 """A virtual disk for programs with an event loop: :func:`open`, then ``pread``, ``pwrite``, ``flush``.
 
 The loop is given back between answers: a turn looks at the ring for a slice of time, resolves what is done,
-and lets those who waited run before it looks again. When nothing comes for ``poll_us`` it asks the server
+and lets those who waited run before it looks again. A request that is the only one under way is waited for a
+few microseconds where it is made, without a turn, some times in a row. When nothing comes for ``poll_us`` it asks the server
 for a message and sleeps. An idle disk has no timer and looks at nothing.
 """
 

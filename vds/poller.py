@@ -1,9 +1,9 @@
-"""Looking at rings before sleeping: one poller for all channels of a server.
+"""Looking before sleeping, at rings or at sockets: one poller for all channels of a server.
 
 A port that was just rung is watched. While any watched port had work within the budget, the poller looks at
 all of them again and again, and gives the event loop its turn between. A port with nothing for that long is
-told to sleep, and its client with it: the next descriptor comes with a doorbell. No port watched means no
-wake-up at all.
+told to sleep, and so is its client where it looked at a ring: the next descriptor comes with a doorbell. No
+port watched means no wake-up at all.
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ _put_status: Final = STATUS.pack_into
 _put_nbytes: Final = NBYTES.pack_into
 _result: Final = RESULT.unpack_from
 _put_entry: Final = ENTRY_ONE.pack_into
-_entry: Final = ENTRY_ONE.unpack_from
 
 
 class ServerRing(ImportedRing):
@@ -30,19 +29,8 @@ class ServerRing(ImportedRing):
 
     __slots__ = ()
 
-    def accept(self, index: int) -> tuple[int, ...]:
-        """Accept entry ``index``, which :meth:`is_ready` has found READY; return the fields of ``ENTRY_ONE``.
-
-        As :meth:`take`, without a copy: each field is read once, and there is one cookie or none. An entry of
-        any other kind is then read whole by :meth:`copy`, and nothing of this is used.
-        """
-        memory = self._memory
-        offset = index * self._stride
-        memory[offset] = _ACCEPTED  # before the fields: from here on the client must leave the entry alone
-        return _entry(memory, offset)
-
     def copy(self, index: int) -> bytes:
-        """Return a private copy of all of entry ``index``, which was accepted."""
+        """Return a private copy of all of entry ``index``."""
         offset = index * self._stride
         return bytes(self._memory[offset : offset + self._stride])
 
