@@ -2,8 +2,8 @@
 
 The loop is given back between answers: a turn looks at the ring for a slice of time, resolves what is done,
 and lets those who waited run before it looks again. A request that is the only one under way is waited for a
-few microseconds where it is made, without a turn, some times in a row. When nothing comes for ``poll_us`` it asks the server
-for a message and sleeps. An idle disk has no timer and looks at nothing.
+few microseconds where it is made, without a turn, some times in a row. When nothing comes for ``poll_us`` it
+asks the server for a message and sleeps. An idle disk has no timer and looks at nothing.
 """
 
 from __future__ import annotations
