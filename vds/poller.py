@@ -4,6 +4,9 @@ A port that was just rung is watched. While any watched port had work within the
 all of them again and again, and gives the event loop its turn between. A port with nothing for that long is
 told to sleep, and so is its client where it looked at a ring: the next descriptor comes with a doorbell. No
 port watched means no wake-up at all.
+
+Ports take turns. What one may do in its turn is bounded by the port, in requests and in bytes; a transfer
+longer than that is done in parts, and the watched ports of other disks are glanced at between.
 """
 
 from __future__ import annotations
@@ -34,8 +37,15 @@ class Watched(Protocol):
     patience: Patience
     """For how long to look at it, from what looking brought before."""
 
+    @property
+    def disk(self) -> object:
+        """What it serves; a glance goes to the other disks, since requests of one may overlap."""
+
     def look(self) -> bool:
         """Serve what is there; whether anything was."""
+
+    def glance(self) -> bool:
+        """Serve what is there and short, in the middle of somebody else's turn; whether anything was."""
 
     def quiet(self) -> None:
         """Nobody looks any more: tell the client."""
@@ -56,6 +66,7 @@ class Poller:
         self._loop = loop
         self._ports: list[Watched] = []
         self._scheduled = False
+        self._glancing = False
 
     def watch(self, port: Watched) -> None:
         """Look at ``port`` from now on, until it has been idle for its ``look_s``."""
@@ -72,15 +83,41 @@ class Poller:
         if port in self._ports:
             self._ports.remove(port)
 
+    def others(self, disk: object) -> bool:
+        """Whether ports of other disks than ``disk`` are watched, so that :meth:`glance` is worth it."""
+        return any(port.disk is not disk for port in self._ports)
+
+    def glance(self, disk: object) -> None:
+        """Serve what is short at the watched ports of other disks than ``disk``.
+
+        For who is in the middle of something long; does nothing within another glance.
+        """
+        if self._glancing:
+            return
+        self._glancing = True
+        try:
+            for port in self._ports:
+                if port.disk is not disk and port.glance():
+                    self._paid(port)
+        finally:
+            self._glancing = False
+
+    def _paid(self, port: Watched) -> None:
+        port.looked_at = True
+        port.busy_at = perf_counter()
+        port.look_s = self.budget_s
+
     def _turn(self) -> None:
         started = now = perf_counter()
         while now - started < SLICE_S:
             busy = False
-            for port in self._ports:
+            for number, port in enumerate(self._ports, 1):
                 if port.look():
-                    busy = port.looked_at = True
-                    port.busy_at = perf_counter()
-                    port.look_s = self.budget_s
+                    busy = True
+                    self._paid(port)
+                    if port.busy_at - started >= SLICE_S:  # the next turn begins with the one after it
+                        self._ports = self._ports[number:] + self._ports[:number]
+                        break
             now = perf_counter()
             if not busy and (now - started > IDLE_SLICE_S):
                 break

@@ -18,7 +18,7 @@ from protocol.vdisk.ring import ServerRing
 from protocol.vdisk.status import WireErrno
 from protocol.vdisk.validate import clip, validate
 from protocol.vio.dring import RingGeometry
-from vds.work import READ, Work
+from vds.work import READ, Stage, Work
 
 if TYPE_CHECKING:
     from vds.session import Session
@@ -27,6 +27,8 @@ __all__ = ["BUDGET", "MAX_RUNNING", "GuestWork", "Port", "Step"]
 
 BUDGET: Final = 64
 """Descriptors taken in one look: a client with a full ring must not keep the others waiting."""
+TURN: Final = 1024 * 1024
+"""Bytes moved in one turn of the event loop, for the same reason: one longest transfer."""
 MAX_RUNNING: Final = 1024
 """Requests of one channel under way at once, however large its ring: deeper than any queue before a disk."""
 MAX_REQUEST: Final = 64 * 1024 * 1024
@@ -56,6 +58,10 @@ class Port(ABC):
         self.session = session
         self.running = 0
         """Requests taken and not yet answered."""
+        self.moved = 0
+        """Bytes moved in this turn, in the event loop."""
+        self.disk = session.export.executor.inline
+        """What is served, as other ports of the same disk know it."""
         self._export = session.export
         self._executor = session.export.executor
         self._stack = session.stack
@@ -115,9 +121,10 @@ class Port(ABC):
         self.pull()
 
     def pull(self) -> None:
-        """Take what was announced, as far as the budget and the room go."""
+        """Take what was announced, as far as the budgets and the room go."""
         budget = BUDGET
-        while self._ranges and budget and self.has_room and not self.session.resetting:
+        self.moved = 0
+        while self._ranges and budget and self.moved < TURN and self.has_room and not self.session.resetting:
             batch, index, count = self._ranges.popleft()
             served = self.serve(batch, index, min(count, budget))
             if served:
@@ -203,6 +210,8 @@ class Port(ABC):
                 work.lent = work.buffers
                 work.buffers = first(work.buffers, work.nbytes)
         self._executor.submit(work)
+        if work.stage is Stage.ENDED:  # done at once; what threads do takes no time of ours
+            self.moved += work.nbytes
 
     # -- on the way back -------------------------------------------------------------------------------------
 

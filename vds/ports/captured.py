@@ -36,7 +36,7 @@ class CapturedMappedPort(_Captured, MappedPort):
 
     def make_quick(self, entries: memoryview, ring: RingGeometry) -> Serve:
         """Return a way that nothing takes."""
-        return lambda at, most: 0
+        return lambda at, most, longest: 0
 
 
 class CapturedCopiedPort(_Captured, CopiedPort):

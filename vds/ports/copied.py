@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from hypervisor.memory import CopiedMemory
@@ -60,7 +61,8 @@ class CopiedPort(Port):
             self._ring = self.make_ring(shadow, ring)
             if session.inline and session.tap is None:  # a capture wants each entry taken and finished
                 disk = self._stack.announced
-                self._way = PushedWay(shadow, ring, memory, session.channel, self._executor.inline, disk)
+                glance = partial(session.poller.glance, self.disk)
+                self._way = PushedWay(shadow, ring, memory, session.channel, self.disk, disk, glance)
 
     @property
     def has_room(self) -> bool:
@@ -71,7 +73,9 @@ class CopiedPort(Port):
     def serve(self, batch: int, index: int, most: int) -> int:
         if self._way is None:
             return 0
+        self.session.poller.glance(self.disk)
         served = self._way.serve(index, most)
+        self.moved += self._way.moved
         if served:
             self._stack.complete_run(batch, index, served)
         return served
@@ -95,6 +99,10 @@ class CopiedPort(Port):
     def look(self) -> bool:
         """Take what has come; whether anything had."""
         return self.session.look()
+
+    def glance(self) -> bool:
+        """Not worth it: what a message brings may be long, and its sender sleeps longer than that takes."""
+        return False
 
     def quiet(self) -> None:
         """Nobody looks any more; the loop tells of the next message."""

@@ -11,7 +11,7 @@ from protocol.ldc.cookie import Cookie, Permission
 from protocol.vdisk.descriptor import parse_entry
 from protocol.vio.dring import Dstate, RingGeometry
 from vds.ports.base import BUDGET, MAX_RUNNING, GuestWork, Port, Step
-from vds.ports.quick import Serve, quick_way
+from vds.ports.quick import LONG, MAX_AT_ONCE, Serve, quick_way
 
 if TYPE_CHECKING:
     from vds.session import Session
@@ -48,7 +48,7 @@ class MappedPort(Port):
 
     def make_quick(self, entries: memoryview, ring: RingGeometry) -> Serve:
         """Return the quick way of what is in the ring."""
-        return quick_way(entries, ring, self._memory, self._executor.inline, self._stack.announced)
+        return quick_way(entries, ring, self._memory, self.disk, self._stack.announced, self.session.poller)
 
     @property
     def may_poll(self) -> bool:
@@ -83,26 +83,40 @@ class MappedPort(Port):
     def look(self) -> bool:
         """Serve entries that are READY, in ring order; whether there were any.
 
-        Not necessarily all: a long transfer ends the look, so that nobody else waits for two.
+        Not necessarily all: so many requests or bytes end the look, so that nobody else waits for more.
         """
         entries = self._entries
         if entries[self._at] != READY or self.running >= MAX_RUNNING or self.session.resetting:
             return False
         budget = BUDGET
-        while not (served := self._serve(self._at, budget)):
+        self.moved = 0
+        while not (served := self._serve(self._at, budget, MAX_AT_ONCE)):
             self._take_next()
             budget -= 1
-            if not budget or self.running >= MAX_RUNNING or self.session.resetting:
+            if not budget or self.moved > LONG or self.running >= MAX_RUNNING or self.session.resetting:
                 break
             if entries[self._at] != READY:
                 break
-        self._done += served
-        self._at = (self._at + served * self._stride) % self._end
+        self._served(served)
+        return True
+
+    def glance(self) -> bool:
+        """Serve entries that are READY, short and of the plain kind; whether there were any."""
+        if self._entries[self._at] != READY or self.session.resetting:
+            return False
+        served = self._serve(self._at, BUDGET, LONG)
+        if served:
+            self._served(served)
+        return served > 0
+
+    def _served(self, count: int) -> None:
+        """``count`` entries, the last of a look, went the quick way."""
+        self._done += count
+        self._at = (self._at + count * self._stride) % self._end
         if self.running:
             self._executor.kick()
         if self._looking and self._stack.client_sleeps:
             self._report(stopping=False)
-        return True
 
     def _take_next(self) -> None:
         """Send the next entry the long way."""

@@ -19,7 +19,7 @@ from protocol.vdisk.operations import SLICE_NONE, Operation
 from protocol.vio.dring import Dstate, RingGeometry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from hypervisor.channel import Channel
     from hypervisor.copied import CopiedMemory
@@ -63,7 +63,9 @@ class PushedWay:
         channel: Channel,
         inline: Inline,
         disk: DiskAttributes,
+        glance: Callable[[], None],
     ) -> None:
+        """``glance`` is called in the middle of long reads, for those who wait at other disks."""
         self._entries = entries
         self._stride = ring.descriptor_size
         self._count = ring.num_descriptors
@@ -75,7 +77,11 @@ class PushedWay:
         self._block_size = disk.block_size
         self._size = disk.size_blocks * disk.block_size
         self._writable = bool(disk.operations >> Operation.BWRITE & 1)
+        self._glance = glance
         self._parcel = Parcel()
+        self.moved = 0
+        """Bytes read by the last :meth:`serve`. Those written do not count: what was pushed has to be used
+        before the next is received."""
         self._least = CUT + PIECE.size + self._stride  # less room is not worth a look: send first
 
     def serve(self, index: int, most: int) -> int:
@@ -88,12 +94,9 @@ class PushedWay:
         block_size, size, writable = self._block_size, self._size, self._writable
         inline, parcel = self._inline, self._parcel
         reserve, pushed = parcel.reserve, self._memory.pushed_at
-        under_way, try_read, read, write = (
-            inline.under_way,
-            inline.try_read,
-            inline.read,
-            inline.write,
-        )
+        under_way, try_read = inline.under_way, inline.try_read
+        read, write = inline.read, inline.write
+        self.moved = 0
         first = at = index * stride
         end = min(index + min(most, self._most), self._count) * stride
         cost = PIECE.size + stride  # of a read in a record, besides its data
@@ -129,6 +132,7 @@ class PushedWay:
                     if done != nbytes:
                         parcel.undo(nbytes)
                         break
+                self.moved += nbytes
             elif operation == WRITE and writable:
                 data = pushed(cookie, nbytes)
                 if data is None or write(offset, nbytes, data) != nbytes:
@@ -153,6 +157,7 @@ class PushedWay:
             part = min(nbytes, (parcel.left() - spare) & -CUT)
             if part <= 0:
                 self.send()
+                self._glance()
                 continue
             if self._inline.read(offset, part, (parcel.reserve(cookie, part),)) != part:
                 parcel.undo(part)

@@ -45,8 +45,13 @@ class Client:
         copied = CopiedMemory(self.server)
         self.shadow = copied.map_ring(self.ring_cookie, ring.nbytes)
         self.copied = copied
+        self.glances = 0
         disk = bench.export.attributes
-        self.way = PushedWay(self.shadow, ring, copied, self.server, bench.executor.inline, disk)
+        self.way = PushedWay(self.shadow, ring, copied, self.server, bench.executor.inline, disk, self.glance)
+
+    def glance(self) -> None:
+        """Somebody else would have a look here."""
+        self.glances += 1
 
     def post(self, index: int, operation: int, addr: int, nbytes: int, at: int, **other: int) -> None:
         """Fill an entry: ``nbytes`` from block ``addr`` on, the memory is ``at`` in the data."""
