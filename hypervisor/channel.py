@@ -54,6 +54,9 @@ CONGESTED: Final = 1024 * 1024
 ITEM_COST: Final = 256
 """Added to each kept datagram's length: what the object takes, so that small ones count too."""
 
+RECEIVED: Final = 1024 * 1024
+"""Bytes after which one call of ``receive`` takes no more: a longest transfer; others have their turn."""
+
 GROUP_LIMIT: Final = 16 * 1024 * 1024
 """Most bytes in one group of PUSH records: a full ring of 64 KiB writes, or 16 of 1 MiB."""
 
@@ -144,7 +147,9 @@ class Channel:
         return bool(self._pending or self._poll.poll(0))
 
     def receive(self, budget: int = 64) -> list[Item]:
-        """Return what has come, oldest first, from at most ``budget`` datagrams; empty when there is nothing.
+        """Return what has come, oldest first; empty when there is nothing.
+
+        From at most ``budget`` datagrams, and none after 1 MiB: what is left keeps the socket readable.
 
         Packets are ``bytes`` of 64. A LinkState is what the peer did to its receive queue: UP the first
         time, RESET at each further configuration, DOWN when it was taken away. COPYs of the peer have been
@@ -160,7 +165,10 @@ class Channel:
             items.extend(self._pending)
             self._pending.clear()
         readable = self._poll.poll
-        while budget > 0 and readable(0):  # recvmsg that finds nothing costs four times as much
+        nbytes = 0
+        while (
+            budget > 0 and nbytes < RECEIVED and readable(0)
+        ):  # recvmsg that finds nothing costs four times as much
             budget -= 1
             try:
                 data = self._datagram()
@@ -170,6 +178,7 @@ class Channel:
                 raise
             if data is None:
                 break
+            nbytes += len(data)
             if len(data) == PACKET_SIZE:
                 items.append(bytes(data))
             else:

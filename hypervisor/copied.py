@@ -213,6 +213,10 @@ class CopiedMemory:
             else:
                 self._pushed[addr] = data
 
+    def forget_pushed(self) -> None:
+        """Every request that came with it has begun: an idle channel holds no data."""
+        self._pushed = {}
+
     def pushed(self, cookies: Cookies, nbytes: int) -> list[memoryview] | None:
         """Return what was pushed with the last doorbell for ``nbytes``, a multiple of 8, at ``cookies``.
 

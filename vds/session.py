@@ -179,6 +179,8 @@ class Session:
             item = self._unread.popleft()
             _RECEIVED[type(item)](self, item)
             self._events()
+        if self._port is not None:
+            self._port.digested()
         if self.resetting:  # what is under way goes on, what is new waits
             unread, self._unread = self._unread, deque()
             for item in unread:

@@ -120,6 +120,9 @@ class Port(ABC):
         self._ranges.append((batch, start_idx, count))
         self.pull()
 
+    def digested(self) -> None:  # noqa: B027 - most ports keep nothing
+        """All that was received has been acted on, but for what :meth:`pull` has not taken."""
+
     def pull(self) -> None:
         """Take what was announced, as far as the budgets and the room go."""
         budget = BUDGET

@@ -80,6 +80,10 @@ class CopiedPort(Port):
             self._stack.complete_run(batch, index, served)
         return served
 
+    def digested(self) -> None:
+        if not self._ranges:
+            self._memory.forget_pushed()
+
     # -- polling ---------------------------------------------------------------------------------------------
 
     def offer(self, batch: int, start_idx: int, count: int) -> None:
