@@ -109,32 +109,35 @@ class Poller:
 
     def _turn(self) -> None:
         started = now = perf_counter()
+        over: dict[Watched, None] = {}
         while now - started < SLICE_S:
             busy = False
             for number, port in enumerate(self._ports, 1):
                 if port.look():
                     busy = True
+                    over.pop(port, None)
                     self._paid(port)
-                    if port.busy_at - started >= SLICE_S:  # the next turn begins with the one after it
+                    now = port.busy_at
+                    if now - started >= SLICE_S:  # the next turn begins with the one after it
                         self._ports = self._ports[number:] + self._ports[:number]
                         break
+                elif now - port.busy_at > port.look_s:  # only who was just looked at in vain
+                    over[port] = None
             now = perf_counter()
             if not busy and (now - started > IDLE_SLICE_S):
                 break
-        for port in [port for port in self._ports if self._is_over(port, now)]:
-            self.forget(port)
-            port.quiet()
+        for port in [port for port in self._ports if port in over or not port.may_poll]:
+            self._end(port)
         self._scheduled = bool(self._ports)
         if self._scheduled:
             self._loop.call_soon(self._turn)
 
-    def _is_over(self, port: Watched, now: float) -> bool:
-        if not port.may_poll:
-            return True
-        if now - port.busy_at <= port.look_s:
-            return False
-        if port.looked_at:
-            port.patience.paid()
-        else:
-            port.patience.vain()
-        return True
+    def _end(self, port: Watched) -> None:
+        """Look at ``port`` no more, and learn from what looking brought unless threads end it."""
+        if port.may_poll:
+            if port.looked_at:
+                port.patience.paid()
+            else:
+                port.patience.vain()
+        self.forget(port)
+        port.quiet()

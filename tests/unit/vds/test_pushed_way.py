@@ -11,7 +11,7 @@ import pytest
 from hypervisor.channel import Channel
 from hypervisor.copied import CopiedMemory
 from hypervisor.memory import LocalMemory
-from hypervisor.records import Push
+from hypervisor.records import RECORD_LIMIT, Push
 from protocol.ldc.cookie import PAGE_SIZE, Permission
 from protocol.vdisk.descriptor import STATUS_UNSET
 from protocol.vdisk.operations import SLICE_NONE, Operation
@@ -147,6 +147,8 @@ async def test_long_reads_take_several_records(bench: Bench, client: Client, nby
     client.push()
     assert client.way.serve(0, 16) == 1  # what was read goes before the long one
     assert client.way.serve(1, 15) == 1
+    assert client.glances >= nbytes // RECORD_LIMIT  # others are served between two records
+    assert client.way.moved == nbytes
     assert client.answers()[:2] == [(Dstate.DONE, 0, 512), (Dstate.DONE, 0, nbytes)]
     assert bytes(client.data[:512]) == disk(bench)[512:1024]
     assert bytes(client.data[4096 : 4096 + nbytes]) == disk(bench)[1536 : 1536 + nbytes]
