@@ -7,8 +7,8 @@ from typing import Protocol, TypeAlias
 
 __all__ = ["BlockDisk", "Done", "ReadDone"]
 
-ReadDone: TypeAlias = "Callable[[bytes | memoryview | None, OSError | None], None]"
-"""Called once with data or error. A ``memoryview`` is valid during the call only; ``bytes`` may be kept."""
+ReadDone: TypeAlias = "Callable[[bytes | bytearray | memoryview | None, OSError | None], None]"
+"""Called once with data or error. A ``memoryview`` is valid during the call only; all else may be kept."""
 
 Done: TypeAlias = "Callable[[None, OSError | None], None]"
 """Called once; the error is ``None`` when all went well."""

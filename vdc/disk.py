@@ -40,7 +40,7 @@ ROOM_S: Final = 0.001
 
 log = logging.getLogger("vdc")
 
-ReadCallback: TypeAlias = Callable[[bytes | None, OSError | None], None]
+ReadCallback: TypeAlias = Callable[[bytes | bytearray | None, OSError | None], None]
 WriteCallback: TypeAlias = Callable[[None, OSError | None], None]
 
 
@@ -175,11 +175,16 @@ class Disk(DiskFacts):
 
     def submit_read(self, offset: int, nbytes: int, callback: ReadCallback) -> None:
         """Read without a coroutine: ``callback(data, None)`` or ``callback(None, error)``, once, from the
-        loop.
+        loop. ``data`` is a ``bytearray`` where several requests have filled it.
 
         Raises: ValueError; every other failure goes to the callback.
         """
-        self._gather(self._reads(offset, nbytes, _call), callback)
+        self._check(offset, nbytes)
+        if 0 < nbytes <= self.max_xfer:
+            self._submit(Request(READ, offset // self.block_size, nbytes, _call, callback))
+        else:
+            whole = bytearray(nbytes)  # each part is copied to its place, and nothing is joined
+            self._gather(self._reads_into(offset, whole, _call), callback, whole)
 
     def submit_write(self, offset: int, data: WriteSource, callback: WriteCallback) -> None:
         """Write without a coroutine: ``callback(None, error)``, once; ``data`` must not change until then."""
@@ -254,11 +259,16 @@ class Disk(DiskFacts):
                 self._glances = 0
         return request.context is not None
 
-    def _gather(self, requests: list[Request], callback: Callable[[Any, OSError | None], None]) -> None:
+    def _gather(
+        self,
+        requests: list[Request],
+        callback: Callable[[Any, OSError | None], None],
+        whole: bytearray | None = None,
+    ) -> None:
         if len(requests) == 1:
             requests[0].context = callback
         elif requests:
-            gather = _Gather(requests, callback)
+            gather = _Gather(len(requests), callback, whole)
             for request in requests:
                 request.finish = gather.answered
         else:
@@ -391,24 +401,23 @@ class Disk(DiskFacts):
 
 
 class _Gather:
-    """The parts of one callback's request: the last answer gives the whole, or the first error."""
+    """The parts of one callback's request: the last answer gives ``whole``, or the first error."""
 
-    __slots__ = ("callback", "error", "parts", "remaining")
+    __slots__ = ("callback", "error", "remaining", "whole")
 
-    def __init__(self, parts: list[Request], callback: Callable[[Any, OSError | None], None]) -> None:
-        self.parts = parts
+    def __init__(
+        self, remaining: int, callback: Callable[[Any, OSError | None], None], whole: bytearray | None
+    ) -> None:
+        self.remaining = remaining
         self.callback = callback
-        self.remaining = len(parts)
+        self.whole = whole
         self.error: DiskError | None = None
 
-    def answered(self, request: Request, error: DiskError | None) -> None:
+    def answered(self, _part: Request, error: DiskError | None) -> None:
         self.error = self.error or error
         self.remaining -= 1
         if not self.remaining:
-            whole = None
-            if self.error is None and request.operation == READ:
-                whole = b"".join(part.result or b"" for part in self.parts)
-            _report(self.callback, whole, self.error)
+            _report(self.callback, self.whole if self.error is None else None, self.error)
 
 
 DONE: Final = object()

@@ -183,6 +183,7 @@ class DiskFacts:
         buffer = data if type(data) is Buffer else None
         if 0 < nbytes <= self.max_xfer:
             return [Request(WRITE, offset // self.block_size, nbytes, finish, None, view, None, buffer)]
+        view = memoryview(view)  # a part of it is no copy
         return [
             Request(WRITE, addr, size, finish, source=view[start : start + size], buffer=buffer)
             for start, addr, size in self._split(offset, nbytes)

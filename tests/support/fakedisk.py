@@ -178,7 +178,7 @@ class FakeDisk:
         """As ``vdc.Disk.pread``."""
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-        def done(data: bytes | memoryview | None, error: OSError | None) -> None:
+        def done(data: bytes | bytearray | memoryview | None, error: OSError | None) -> None:
             if error is None:
                 future.set_result(bytes(data or b""))
             else:

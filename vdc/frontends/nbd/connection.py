@@ -137,9 +137,7 @@ class Connection:
             self.finish()
         elif handshake.phase is Phase.AGREED:
             self._handshake = None
-            self._transmission = Transmission(
-                self._disk, self._export, handshake.structured, self._outbox, self._settled
-            )
+            self._transmission = Transmission(self._disk, self._export, handshake.structured, self._outbox)
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None

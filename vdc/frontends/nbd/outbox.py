@@ -22,7 +22,8 @@ MAX_VECTOR: Final = 1024
 class Outbox:
     """What one connected, non-blocking stream socket has still to send.
 
-    ``sent`` is called whenever room was made, ``lost`` once when the client cannot be written to any more.
+    ``sent`` is called when room was made, and once in a turn of the loop in which something was queued;
+    ``lost`` once when the client cannot be written to any more.
     """
 
     __slots__ = ("_closed", "_loop", "_lost", "_scheduled", "_sent", "_sock", "_waiting", "chunks", "nbytes")
@@ -30,7 +31,7 @@ class Outbox:
     def __init__(
         self, sock: socket.socket, sent: Callable[[], None], lost: Callable[[OSError], None]
     ) -> None:
-        self.chunks: list[bytes | memoryview] = []
+        self.chunks: list[bytes | bytearray | memoryview] = []
         self.nbytes = 0
         self._loop = asyncio.get_running_loop()
         self._sock = sock
@@ -45,14 +46,17 @@ class Outbox:
         """Nothing more should be asked for until some of it is sent."""
         return len(self.chunks) >= MAX_CHUNKS
 
-    def put(self, *pieces: bytes) -> None:
-        """Queue ``pieces``; they are sent when this turn of the loop is over. Dropped once closed."""
+    def put(self, piece: bytes) -> None:
+        """Queue ``piece``; it is sent when this turn of the loop is over. Dropped once closed."""
+        self.put_data(piece, b"")
+
+    def put_data(self, header: bytes, data: bytes | bytearray) -> None:
+        """The same with ``data`` behind: it is kept, not copied, and must not change any more."""
         if self._closed:
             return
-        self.chunks.extend(pieces)
-        for piece in pieces:
-            self.nbytes += len(piece)
-        if not self._scheduled and not self._waiting:
+        self.chunks += (header, data) if data else (header,)
+        self.nbytes += len(header) + len(data)
+        if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._turn)
 
@@ -67,7 +71,9 @@ class Outbox:
 
     def _turn(self) -> None:
         self._scheduled = False
-        if not self._closed:
+        if self._waiting:
+            self._sent()
+        elif not self._closed:
             self._flush()
 
     def _flush(self) -> None:

@@ -55,12 +55,15 @@ _CHUNK_MAGIC: Final = int(Magic.CHUNK)
 _SIMPLE_MAGIC: Final = int(Magic.SIMPLE_REPLY)
 _DATA: Final = int(ChunkType.OFFSET_DATA)
 _CHUNK_DONE: Final = 1
+_READ: Final = int(Command.READ)
 _WRITE: Final = int(Command.WRITE)
 _DISC: Final = int(Command.DISC)
 _FUA: Final = int(CommandFlag.FUA)
 _NO_HOLE: Final = int(CommandFlag.NO_HOLE)
 _DF: Final = int(CommandFlag.DF)
 # Plain numbers, since looking up a member of an enum and masking with it cost more than parsing a request.
+
+_pack_chunk, _pack_simple = READ_CHUNK.pack, SIMPLE_REPLY.pack
 
 _Handler = Callable[[int, int, int, int], None]
 
@@ -72,12 +75,10 @@ class ProtocolViolation(Exception):
 class Transmission:
     """The requests of one connection.
 
-    ``settled`` is called after each answer; the connection looks there whether to read on or to close.
+    Whatever is answered goes through ``outbox``, which tells the connection once a turn of the loop.
     """
 
-    def __init__(
-        self, disk: BlockDisk, export: Export, structured: bool, outbox: Outbox, settled: Callable[[], None]
-    ) -> None:
+    def __init__(self, disk: BlockDisk, export: Export, structured: bool, outbox: Outbox) -> None:
         self.running = 0
         self.is_disconnecting = False
         """The client said that it will send no more."""
@@ -89,12 +90,11 @@ class Transmission:
         self._read_only = export.read_only
         self._structured = structured
         self._outbox = outbox
-        self._settled = settled
         self._charged = 0
         self._skip = 0
         self._write: tuple[int, int, int, bytearray] | None = None
+        self._bad_read_flags = ~(_FUA | _DF if structured else _FUA)
         self._handlers: dict[int, tuple[int, _Handler]] = {
-            int(Command.READ): (_FUA | _DF if structured else _FUA, self._read),
             int(Command.FLUSH): (_FUA, self._flush),
             int(Command.WRITE_ZEROES): (_FUA | _NO_HOLE, self._write_zeroes),
         }
@@ -126,7 +126,9 @@ class Transmission:
             if magic != _REQUEST_MAGIC:
                 raise ProtocolViolation(f"request magic {magic:#010x}")
             start += _REQUEST_SIZE
-            if command == _WRITE:
+            if command == _READ:
+                self._read(flags, cookie, offset, length)
+            elif command == _WRITE:
                 start = self._begin_write(flags, cookie, offset, length, buffer, start, end)
             elif command == _DISC:
                 self.is_disconnecting = True
@@ -147,8 +149,13 @@ class Transmission:
 
     # Handlers: check, then submit -----------------------------------------------------------------
 
-    def _read(self, _flags: int, cookie: int, offset: int, length: int) -> None:
-        if self._is_outside(offset, length) or length > MAX_PAYLOAD:
+    def _read(self, flags: int, cookie: int, offset: int, length: int) -> None:
+        if (
+            flags & self._bad_read_flags
+            or not 0 < length <= MAX_PAYLOAD
+            or offset + length > self._size
+            or (offset | length) & self._unaligned
+        ):
             self._refuse(cookie, errno.EINVAL)
             return
         self.running += 1
@@ -209,9 +216,6 @@ class Transmission:
         """A command or a flag that was not advertised."""
         self._refuse(cookie, errno.EINVAL)
 
-    def _is_outside(self, offset: int, length: int) -> bool:
-        return not length or offset + length > self._size or bool((offset | length) & self._unaligned)
-
     def _write_error(self, bad_flags: int, offset: int, length: int) -> int:
         if self._read_only:
             return errno.EPERM
@@ -222,7 +226,12 @@ class Transmission:
     # Completions: what the disk calls back --------------------------------------------------------
 
     def _read_done(
-        self, cookie: int, offset: int, length: int, data: bytes | memoryview | None, error: OSError | None
+        self,
+        cookie: int,
+        offset: int,
+        length: int,
+        data: bytes | bytearray | memoryview | None,
+        error: OSError | None,
     ) -> None:
         self.running -= 1
         self._charged -= length
@@ -230,14 +239,12 @@ class Transmission:
             self._refuse(cookie, to_nbd(error.errno) if error is not None else errno.EIO)
         else:
             if self._structured:
-                header = READ_CHUNK.pack(_CHUNK_MAGIC, _CHUNK_DONE, _DATA, cookie, 8 + length, offset)
+                header = _pack_chunk(_CHUNK_MAGIC, _CHUNK_DONE, _DATA, cookie, 8 + length, offset)
             else:
-                header = SIMPLE_REPLY.pack(_SIMPLE_MAGIC, 0, cookie)
-            if type(data) is bytes:
-                self._outbox.put(header, data)
-            else:
-                self._outbox.put(b"".join((header, data)))  # the view ends with this call
-        self._settled()
+                header = _pack_simple(_SIMPLE_MAGIC, 0, cookie)
+            if type(data) is memoryview:  # it ends with this call
+                data = bytes(data)
+            self._outbox.put_data(header, data)
 
     def _done(self, cookie: int, charged: int, _nothing: None, error: OSError | None) -> None:
         self.running -= 1
@@ -246,7 +253,6 @@ class Transmission:
             self._outbox.put(SIMPLE_REPLY.pack(_SIMPLE_MAGIC, 0, cookie))
         else:
             self._refuse(cookie, to_nbd(error.errno))
-        self._settled()
 
     def _done_then_flush(self, cookie: int, charged: int, _nothing: None, error: OSError | None) -> None:
         """Forced unit access: the write is answered when a flush that came after it is done."""
