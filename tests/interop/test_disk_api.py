@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,6 +127,28 @@ async def test_callbacks_get_the_data_or_the_error(uri: str, vds: VdsServer) -> 
         assert error.errno == errno.ENOSPC
     assert answers.empty()
     assert loop.is_running()
+
+
+async def test_long_transfers_by_callback_are_copied_once(vds: VdsServer) -> None:
+    """A second copy would need memory for it; the first one of a write is in the memory shared already."""
+    size = 8 * MiB
+    answers: asyncio.Queue[tuple[object, OSError | None]] = asyncio.Queue()
+
+    def answer(data: object, error: OSError | None) -> None:
+        answers.put_nowait((data, error))
+
+    async with await vdc.open(vds.uri("disk")) as disk:
+        data = os.urandom(size)
+        tracemalloc.start()
+        try:
+            disk.submit_write(0, data, answer)
+            assert await answers.get() == (None, None)
+            assert tracemalloc.get_traced_memory()[1] < size // 8
+            disk.submit_read(0, size, answer)
+            assert await answers.get() == (data, None)
+            assert size < tracemalloc.get_traced_memory()[1] < size + size // 8
+        finally:
+            tracemalloc.stop()
 
 
 async def test_a_callback_that_fails_keeps_no_other_waiting(

@@ -18,7 +18,7 @@ from vdc.blockdisk import BlockDisk
 from .handshake import Handshake, Phase
 from .outbox import Outbox
 from .transmission import ProtocolViolation, Transmission
-from .wire import Export
+from .wire import REQUEST, Export
 
 __all__ = ["HANDSHAKE_LIMIT_S", "Connection"]
 
@@ -26,6 +26,9 @@ HANDSHAKE_LIMIT_S: Final = 10.0
 """Time to negotiate, silence included; the same as QEMU's since CVE-2024-7409."""
 BUFFER_SIZE: Final = 256 * 1024
 """What one read takes: the data of a few dozen small writes, and about what a Unix socket holds."""
+LONG_WRITE: Final = 64 * 1024
+"""After a write of so much the next request's header is read alone, for the next is most often of its kind:
+its data then arrives where it stays, and copying 64 KiB would cost more than the system call."""
 
 log = logging.getLogger("vdc.nbd")
 
@@ -55,6 +58,7 @@ class Connection:
         self._buffer = memoryview(bytearray(BUFFER_SIZE))
         self._start = 0
         self._end = 0
+        self._room = BUFFER_SIZE  # what the next read takes at most
         self._reading = False
         self._finishing = False
         self._is_open = True
@@ -96,7 +100,7 @@ class Connection:
     def _readable(self) -> None:
         transmission = self._transmission
         payload = transmission.payload if transmission is not None and not self._finishing else None
-        target = self._buffer[self._end :] if payload is None else payload
+        target = self._buffer[self._end : self._end + self._room] if payload is None else payload
         try:
             count = self._sock.recv_into(target)
         except (BlockingIOError, InterruptedError):
@@ -110,11 +114,13 @@ class Connection:
             return  # what a client still sends is not looked at
         elif transmission is None or payload is None:
             self._end += count
+            self._room = BUFFER_SIZE
             self._process()
         elif count < len(payload):
             transmission.payload = payload[count:]
         else:
-            transmission.payload_received()
+            if transmission.payload_received() >= LONG_WRITE:
+                self._room = REQUEST.size
             self._process()
 
     def _process(self) -> None:

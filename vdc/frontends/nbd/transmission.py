@@ -139,13 +139,15 @@ class Transmission:
                 handler(flags, cookie, offset, length)
         return start
 
-    def payload_received(self) -> None:
-        """``payload`` is full: the write it belongs to is submitted."""
+    def payload_received(self) -> int:
+        """``payload`` is full: the write it belongs to is submitted, and its length returned."""
         self.payload = None
-        if self._write is not None:
-            flags, cookie, offset, data = self._write
-            self._write = None
-            self._submit_write(flags, cookie, offset, data)
+        if self._write is None:
+            return 0
+        flags, cookie, offset, data = self._write
+        self._write = None
+        self._submit_write(flags, cookie, offset, data)
+        return len(data)
 
     # Handlers: check, then submit -----------------------------------------------------------------
 
