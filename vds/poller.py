@@ -3,7 +3,8 @@
 A port that was just rung is watched. While any watched port had work within the budget, the poller looks at
 all of them again and again, and gives the event loop its turn between. A port with nothing for that long is
 told to sleep, and so is its client where it looked at a ring: the next descriptor comes with a doorbell. No
-port watched means no wake-up at all.
+port watched means no wake-up at all. After a look that brought nothing the processor is offered to whoever
+waits for it: with a front end between the client and us there are more processes than two.
 
 Ports take turns. What one may do in its turn is bounded by the port, in requests and in bytes; a transfer
 longer than that is done in parts, and the watched ports of other disks are glanced at between.
@@ -12,6 +13,7 @@ longer than that is done in parts, and the watched ports of other disks are glan
 from __future__ import annotations
 
 import asyncio
+import os
 from time import perf_counter
 from typing import Final, Protocol
 
@@ -110,6 +112,7 @@ class Poller:
     def _turn(self) -> None:
         started = now = perf_counter()
         over: dict[Watched, None] = {}
+        busy = False
         while now - started < SLICE_S:
             busy = False
             for number, port in enumerate(self._ports, 1):
@@ -130,6 +133,8 @@ class Poller:
             self._end(port)
         self._scheduled = bool(self._ports)
         if self._scheduled:
+            if not busy:  # whoever waits for this processor may be who has work for us
+                os.sched_yield()
             self._loop.call_soon(self._turn)
 
     def _end(self, port: Watched) -> None:
