@@ -8,7 +8,6 @@ another process (:mod:`benchmarks.crossing`).
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +43,6 @@ class Step:
 
 def measure(image: Path) -> Mapping[str, Sequence[Step]]:
     """Measure 4 KiB reads of ``image``, at least 1 MiB; chapters of steps by their titles."""
-    logging.getLogger("vds").setLevel(logging.ERROR)
     return {
         "Both sides look at the ring": uvloop.run(_polled(image)),
         "Neither looks: a message each way": uvloop.run(_messages(image)),
