@@ -27,7 +27,8 @@ cd "$(dirname "$0")"
 . scripts/setup.sh
 need_commands qemu-img=qemu-utils qemu-io=qemu-utils nbdcopy=libnbd-bin nbdinfo=libnbd-bin fio=fio \
     mkfs.ext4=e2fsprogs e2fsck=e2fsprogs gcc=gcc /usr/include/stdio.h=libc6-dev tshark=tshark \
-    nbdkit=nbdkit qemu-storage-daemon=qemu-system-common pkg-config=pkgconf /usr/include/libnbd.h=libnbd-dev
+    nbdkit=nbdkit qemu-storage-daemon=qemu-system-common pkg-config=pkgconf /usr/include/libnbd.h=libnbd-dev \
+    /usr/lib/python3/dist-packages/six.py=python3-six # which a tool of fio's needs and fio does not bring
 need_venv dev
 PATH=$VENV/bin:$PATH
 hash -r
